@@ -1,0 +1,157 @@
+//! Installs what the tests need and the toolchain does not bring; a second run changes nothing.
+//! First step of a test run. Prebuilt programs go to `.tools/`, PostgreSQL comes from Debian.
+//! Must never compile a tool, and never touch the system unless something is missing.
+//! Read next: `requirements.txt` beside `src/` (the pinned versions), `suite.rs`.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::steps::execute;
+use crate::workspace::Workspace;
+
+const REQUIREMENTS: &str = include_str!("../requirements.txt");
+
+/// A Debian package and the test for whether it is needed.
+struct Package {
+    name: &'static str,
+    present: fn() -> bool,
+}
+
+const PACKAGES: [Package; 3] = [
+    Package {
+        name: "python3-venv",
+        present: python_venv_present,
+    },
+    Package {
+        name: "postgresql",
+        present: postgresql_present,
+    },
+    Package {
+        name: "strace",
+        present: || succeeds("strace", &["--version"]),
+    },
+];
+
+pub(crate) fn install(workspace: &Workspace) -> Result<()> {
+    install_packages()?;
+    install_programs(workspace)
+}
+
+fn install_packages() -> Result<()> {
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|package| !(package.present)())
+        .map(|package| package.name)
+        .collect();
+    if missing.is_empty() {
+        println!("Debian packages: all present");
+        return Ok(());
+    }
+    let packages = missing.join(" ");
+    let Some(prefix) = rights_prefix() else {
+        bail!("missing packages; install them: apt-get install --no-install-recommends {packages}");
+    };
+    println!("Debian packages: installing {packages}");
+    apt_get(prefix, &["update", "-qq"], &[])?;
+    apt_get(
+        prefix,
+        &["install", "-qq", "-y", "--no-install-recommends"],
+        &missing,
+    )?;
+    match PACKAGES.iter().find(|package| !(package.present)()) {
+        Some(package) => bail!("`{}` is still missing after its installation", package.name),
+        None => Ok(()),
+    }
+}
+
+/// What to put before `apt-get` to have the right to install; `None` without that right.
+fn rights_prefix() -> Option<&'static [&'static str]> {
+    if !succeeds("apt-get", &["--version"]) {
+        return None;
+    }
+    if output("id", &["-u"]).is_some_and(|id| id.trim() == "0") {
+        return Some(&[]);
+    }
+    succeeds("sudo", &["-n", "true"]).then_some(&["sudo", "-n"])
+}
+
+fn apt_get(prefix: &[&str], arguments: &[&str], packages: &[&str]) -> Result<()> {
+    let mut words = prefix
+        .iter()
+        .chain(&["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    let program = words.next().context("no program")?;
+    execute(
+        Command::new(program)
+            .args(words)
+            .args(arguments)
+            .args(packages),
+    )
+}
+
+/// The stamp holds the requirements that are installed; it is written last, so that an
+/// installation that was interrupted is done again.
+fn install_programs(workspace: &Workspace) -> Result<()> {
+    let home = workspace.python_home();
+    let stamp = home.join("installed.txt");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS) {
+        println!("prebuilt programs: all present");
+        return Ok(());
+    }
+    println!("prebuilt programs: installing into .tools/python");
+    let requirements = workspace.root.join("xtask/requirements.txt");
+    execute(
+        Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&home),
+    )?;
+    execute(&mut pip_install(&home, &requirements))?;
+    fs::write(&stamp, REQUIREMENTS).with_context(|| format!("write {}", stamp.display()))
+}
+
+fn pip_install(home: &Path, requirements: &Path) -> Command {
+    let mut command = Command::new(home.join("bin/python"));
+    command
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ])
+        .args(["--only-binary", ":all:", "--requirement"])
+        .arg(requirements);
+    command
+}
+
+fn python_venv_present() -> bool {
+    succeeds("python3", &["-c", "import venv, ensurepip"])
+}
+
+fn postgresql_present() -> bool {
+    let Ok(versions) = fs::read_dir("/usr/lib/postgresql") else {
+        return false;
+    };
+    versions
+        .flatten()
+        .any(|version| version.path().join("bin/initdb").is_file())
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    output(program, arguments).is_some()
+}
+
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
