@@ -29,7 +29,7 @@ Commands:
   help              Print this text
 
 `test` runs these steps in order and stops at the first that fails:
-  tools, format, clippy, deny, buf lint, buf format, buf breaking, doc, build, nextest
+  tools, format, buf lint, buf format, buf breaking, deny, clippy, doc, build, nextest
 
 Examples:
   cargo xtask test
