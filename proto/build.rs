@@ -16,14 +16,19 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // With source info for the doc comments of the generated code.
     let mut documented = protox::Compiler::new([&root])?;
-    documented.include_imports(true).include_source_info(true).open_files(&protos)?;
+    documented
+        .include_imports(true)
+        .include_source_info(true)
+        .open_files(&protos)?;
     tonic_prost_build::configure()
         .bytes(".musubi.hub.v1")
         .compile_fds(documented.file_descriptor_set())?;
 
     // The encoded form keeps the custom options, which the typed form would lose.
     let mut bare = protox::Compiler::new([&root])?;
-    bare.include_imports(true).include_source_info(false).open_files(&protos)?;
+    bare.include_imports(true)
+        .include_source_info(false)
+        .open_files(&protos)?;
     fs::write(out.join("musubi.binpb"), bare.encode_file_descriptor_set())?;
     Ok(())
 }
@@ -33,7 +38,10 @@ fn collect_protos(folder: &Path, protos: &mut Vec<PathBuf>) -> io::Result<()> {
         let path = entry?.path();
         if path.is_dir() {
             collect_protos(&path, protos)?;
-        } else if path.extension().is_some_and(|extension| extension == "proto") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "proto")
+        {
             protos.push(path);
         }
     }
