@@ -11,11 +11,23 @@ pub mod receipt;
 
 pub mod capture;
 
+pub mod granted;
+
+pub mod payload;
+
+pub mod person;
+
+pub mod host;
+
 pub mod limits;
 
 pub use capture::{Capture, CaptureError, Page, SourceSpec};
 pub use deliver::{Deliver, Translate};
-pub use receipt::{Answer, Disposition, Refusal};
+pub use granted::Granted;
+pub use host::{HubAccess, run_capture, run_deliver};
+pub use payload::{Payload, decode_payload};
+pub use person::{Field, PersonChange, Protection, person_change};
+pub use receipt::{Answer, Disposition, Refusal, receipt, run_receipt};
 pub use spec::Spec;
 
 /// The hub's API types, as they travel.

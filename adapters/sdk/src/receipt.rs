@@ -200,6 +200,8 @@ pub fn run_receipt(delivery: &Delivery, answers: Vec<Answer>) -> Receipt {
             reason: answer.reason,
             field: answer.field,
             message: shortened(&answer.message),
+            stream: unit.stream,
+            member: unit.member,
         })
         .collect();
     whole
