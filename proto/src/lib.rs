@@ -8,7 +8,8 @@ pub mod rules;
 
 use std::sync::OnceLock;
 
-use prost_reflect::DescriptorPool;
+use prost_reflect::{DescriptorPool, FieldDescriptor};
+use standard::common::v1::Item;
 
 pub use generated::google;
 pub use generated::musubi::{hub, standard};
@@ -29,3 +30,21 @@ pub fn descriptor_pool() -> DescriptorPool {
     })
     .clone()
 }
+
+/// Returns the item that a field of a standard event carries: its Japanese name, length, kind of
+/// data and whether it is required. `None` for a field that is not an item of the standard.
+#[must_use]
+pub fn item(field: &FieldDescriptor) -> Option<Item> {
+    let extension = field.parent_pool().get_extension_by_name(ITEM_EXTENSION)?;
+    let options = field.options();
+    if !options.has_extension(&extension) {
+        return None;
+    }
+    options
+        .get_extension(&extension)
+        .as_message()?
+        .transcode_to()
+        .ok()
+}
+
+const ITEM_EXTENSION: &str = "musubi.standard.common.v1.item";
