@@ -1,0 +1,71 @@
+//! Every limit of the hub, named, with its default (promise P11).
+//! Used at all edges and queues of the event path.
+//! Must never be repeated as a number elsewhere.
+//! Read next: `event.rs`.
+
+use std::time::Duration;
+
+/// Largest gRPC message that the hub decodes, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Largest payload of one event, in bytes.
+pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+/// Most units in one publish request.
+pub const PUBLISH_UNITS_MAX: usize = 1_000;
+/// Most events in one unit (one 届出 or one mass correction of a household).
+pub const UNIT_EVENTS_MAX: usize = 1_000;
+/// Longest identifier of the envelope (source, subject, group, file), in characters.
+pub const IDENTIFIER_CHARS_MAX: usize = 200;
+/// Longest capture cursor, in bytes.
+pub const CURSOR_BYTES_MAX: usize = 1_024;
+/// Deepest nesting of a payload that the hub walks.
+pub const PAYLOAD_DEPTH_MAX: usize = 32;
+
+/// Publish requests that wait for the sequencer of one municipality.
+pub const PUBLISH_QUEUE_REQUESTS: usize = 256;
+/// Units that the sequencer commits together.
+pub const PUBLISH_BATCH_UNITS: usize = 512;
+/// Held units that one accepted unit may release in one step; the rest follow in the next.
+pub const HELD_RELEASE_UNITS: usize = 500;
+
+/// Records that one read of the log returns at most.
+pub const READ_RECORDS_MAX: usize = 256;
+/// Bytes that one read of the log returns at most (one record more is always returned).
+pub const READ_BYTES_MAX: usize = 1024 * 1024;
+
+/// Units that one subscription holds in memory between reading and outcome.
+pub const WINDOW_UNITS: usize = 512;
+/// Outcomes that one subscription keeps ahead of its cursor before it stops reading on.
+pub const AHEAD_UNITS_MAX: usize = 100_000;
+/// Units of one subject that ride in one run at most.
+pub const RUN_UNITS_MAX: usize = 50;
+/// Most credits that one adapter can have.
+pub const CREDITS_MAX: u32 = 10_000;
+/// Messages that wait for one subscription's runner.
+pub const RUNNER_QUEUE: usize = 1_024;
+/// Deliveries that wait for one adapter's stream.
+pub const STREAM_QUEUE: usize = 256;
+
+/// First wait before a delivery is tried again.
+pub const RETRY_BASE: Duration = Duration::from_millis(200);
+/// Longest wait before a delivery is tried again.
+pub const RETRY_MAX: Duration = Duration::from_secs(60);
+/// A stream that is silent for this long is dropped and its deliveries are leased again.
+pub const STREAM_LEASE: Duration = Duration::from_secs(15);
+/// Longest wait for the first message of a stream.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest text of a receipt that is kept, in characters.
+pub const RECEIPT_TEXT_CHARS_MAX: usize = 500;
+
+/// Default and largest page of a list call.
+pub const PAGE_DEFAULT: usize = 100;
+/// Largest page of a list call.
+pub const PAGE_MAX: usize = 1_000;
+
+/// Concurrent requests that one connection may have.
+pub const CONNECTION_STREAMS_MAX: u32 = 64;
+/// Interval of HTTP/2 keep-alive pings.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// Time that a peer has to answer a ping.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time that running calls have at shutdown.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,177 @@
+//! The log seam: one ordered, durable sequence per municipality and stream.
+//! Stands between publish (append) and route (read).
+//! Must never interpret what it stores.
+//! Read next: `log/sqlite.rs`, and `log/contract.rs` for the rules each backend keeps.
+//!
+//! ```text
+//!   first                     next
+//!     │  (trimmed) │ records …  │  (not yet written)
+//!   ──┴────────────┴────────────┴──▶ positions: ordered, opaque, gaps are legal
+//! ```
+
+use async_trait::async_trait;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::event::seal::Sealed;
+use crate::event::{Municipality, Position, Stream};
+
+#[cfg(test)]
+mod contract;
+pub mod memory;
+pub mod sqlite;
+
+/// What a record is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RecordKind {
+    /// An encoded event.
+    Event,
+    /// An encoded control record: subscriptions, grants, bindings.
+    Control,
+}
+
+/// A record to append.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewRecord {
+    /// What it is.
+    pub kind: RecordKind,
+    /// Event id, or the control record's own id.
+    pub key: String,
+    /// Content.
+    pub sealed: Sealed,
+}
+
+/// A record at its place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// Where it stands.
+    pub position: Position,
+    /// What it is.
+    pub kind: RecordKind,
+    /// Event id, or the control record's own id.
+    pub key: String,
+    /// Content.
+    pub sealed: Sealed,
+}
+
+/// What a backend can promise beyond the contract.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Capabilities {
+    /// The same record may stand twice, because an append whose outcome was unknown was sent
+    /// again: then only the record at the position claimed in the event index counts.
+    pub repeats_possible: bool,
+    /// Survives the end of the process.
+    pub durable: bool,
+}
+
+/// First record that is still there and the next position to be given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// Smallest position that may still hold a record.
+    pub first: Position,
+    /// Position behind the last record.
+    pub next: Position,
+}
+
+/// How much one read returns.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimit {
+    /// Records.
+    pub records: usize,
+    /// Bytes; the first record is returned whatever its size.
+    pub bytes: usize,
+}
+
+/// An append failed.
+#[derive(Debug, Error)]
+pub enum AppendError {
+    /// Nothing was written.
+    #[error("append to the log of `{0}` failed and wrote nothing")]
+    NotWritten(Municipality, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It may or may not have been written: read the tail before the next append.
+    #[error("append to the log of `{0}` failed with an unknown outcome")]
+    OutcomeUnknown(Municipality, #[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A read, bounds or trim failed.
+#[derive(Debug, Error)]
+#[error("{action} the log of `{municipality}` failed")]
+pub struct LogError {
+    /// What was tried.
+    pub action: &'static str,
+    /// Whose log.
+    pub municipality: Municipality,
+    /// Cause.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// The ordered log. `Ok` from `append` means durable; the order of positions is the order of
+/// calls; a batch stands contiguously or not at all. Nobody but the caller retries.
+#[async_trait]
+pub trait EventLog: Send + Sync + std::fmt::Debug {
+    /// What this backend can promise.
+    fn capabilities(&self) -> Capabilities;
+    /// Appends a batch and returns one position each. An empty batch writes nothing.
+    async fn append(
+        &self,
+        municipality: &Municipality,
+        stream: Stream,
+        batch: Vec<NewRecord>,
+    ) -> Result<Vec<Position>, AppendError>;
+    /// Reads from a position on; never blocks for new records; empty at the tail. A position
+    /// before the first record reads from the first.
+    async fn read(
+        &self,
+        municipality: &Municipality,
+        stream: Stream,
+        from: Position,
+        limit: ReadLimit,
+    ) -> Result<Vec<Record>, LogError>;
+    /// First and next position.
+    async fn bounds(
+        &self,
+        municipality: &Municipality,
+        stream: Stream,
+    ) -> Result<Bounds, LogError>;
+    /// A hint that the tail moved: level-triggered, never missed, may come early.
+    fn watch_tail(&self, municipality: &Municipality, stream: Stream) -> watch::Receiver<Position>;
+    /// Forgets records before a position.
+    async fn trim(
+        &self,
+        municipality: &Municipality,
+        stream: Stream,
+        up_to: Position,
+    ) -> Result<(), LogError>;
+}
+
+/// Tail watches of a backend, by municipality and stream.
+#[derive(Debug, Default)]
+pub(crate) struct Tails {
+    senders:
+        std::sync::Mutex<std::collections::HashMap<(Municipality, Stream), watch::Sender<Position>>>,
+}
+
+impl Tails {
+    pub(crate) fn watch(&self, m: &Municipality, stream: Stream) -> watch::Receiver<Position> {
+        self.with(m, stream, |sender| sender.subscribe())
+    }
+
+    pub(crate) fn moved(&self, m: &Municipality, stream: Stream, next: Position) {
+        self.with(m, stream, |sender| {
+            sender.send_replace(next);
+        });
+    }
+
+    fn with<T>(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        act: impl FnOnce(&watch::Sender<Position>) -> T,
+    ) -> T {
+        let mut senders = self.senders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        act(senders
+            .entry((m.clone(), stream))
+            .or_insert_with(|| watch::channel(Position::default()).0))
+    }
+}

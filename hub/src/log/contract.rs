@@ -1,0 +1,168 @@
+//! The rules that every log backend keeps, as one suite.
+//! Run by each backend; a backend that cannot start fails its tests.
+//! Must never test more than the seam promises.
+//! Read next: `log/memory.rs`, `log/sqlite.rs`.
+
+use std::sync::Arc;
+
+use super::memory::MemoryLog;
+use super::sqlite::SqliteLog;
+use super::{EventLog, NewRecord, ReadLimit, RecordKind};
+use crate::event::seal::Sealed;
+use crate::event::{Municipality, Position, Stream};
+
+const ALL: ReadLimit = ReadLimit { records: 1_000, bytes: 1 << 20 };
+
+fn town() -> Municipality {
+    Municipality::parse("142042").unwrap()
+}
+
+fn record(key: &str) -> NewRecord {
+    NewRecord {
+        kind: RecordKind::Event,
+        key: key.to_owned(),
+        sealed: Sealed::seal(key.as_bytes().to_vec()),
+    }
+}
+
+async fn keys(log: &dyn EventLog, stream: Stream, from: Position) -> Vec<String> {
+    let records = log.read(&town(), stream, from, ALL).await.unwrap();
+    records.into_iter().map(|record| record.key).collect()
+}
+
+/// A backend under test: `reopen` gives the same log as a new process would see it.
+#[async_trait::async_trait]
+trait Harness {
+    async fn open(&self) -> Arc<dyn EventLog>;
+}
+
+struct Memory(Arc<MemoryLog>);
+
+#[async_trait::async_trait]
+impl Harness for Memory {
+    async fn open(&self) -> Arc<dyn EventLog> {
+        self.0.clone()
+    }
+}
+
+struct Sqlite(tempfile::TempDir);
+
+#[async_trait::async_trait]
+impl Harness for Sqlite {
+    async fn open(&self) -> Arc<dyn EventLog> {
+        Arc::new(SqliteLog::open(&self.0.path().join("log.sqlite")).await.unwrap())
+    }
+}
+
+async fn log_101_positions_rise_in_call_order(harness: &dyn Harness) {
+    let log = harness.open().await;
+    let first = log.append(&town(), Stream::Live, vec![record("a"), record("b")]).await.unwrap();
+    let second = log.append(&town(), Stream::Live, vec![record("c")]).await.unwrap();
+    assert!(first[0] < first[1] && first[1] < second[0]);
+    assert_eq!(keys(&*log, Stream::Live, Position(0)).await, ["a", "b", "c"]);
+    assert_eq!(keys(&*log, Stream::Live, first[0].after()).await, ["b", "c"]);
+}
+
+async fn log_102_streams_and_municipalities_are_apart(harness: &dyn Harness) {
+    let log = harness.open().await;
+    let other = Municipality::parse("131016").unwrap();
+    log.append(&town(), Stream::Live, vec![record("live")]).await.unwrap();
+    log.append(&town(), Stream::Bulk, vec![record("bulk")]).await.unwrap();
+    log.append(&other, Stream::Live, vec![record("other")]).await.unwrap();
+    assert_eq!(keys(&*log, Stream::Live, Position(0)).await, ["live"]);
+    assert_eq!(keys(&*log, Stream::Bulk, Position(0)).await, ["bulk"]);
+}
+
+async fn log_103_read_keeps_its_limits_and_returns_at_least_one(harness: &dyn Harness) {
+    let log = harness.open().await;
+    let batch = ["aaaa", "bbbb", "cccc"].map(record).to_vec();
+    log.append(&town(), Stream::Live, batch).await.unwrap();
+    let by_bytes = ReadLimit { records: 10, bytes: 1 };
+    assert_eq!(
+        log.read(&town(), Stream::Live, Position(0), by_bytes).await.unwrap().len(),
+        1
+    );
+    let by_records = ReadLimit { records: 2, bytes: 1 << 20 };
+    assert_eq!(
+        log.read(&town(), Stream::Live, Position(0), by_records).await.unwrap().len(),
+        2
+    );
+}
+
+async fn log_104_bounds_say_first_and_next(harness: &dyn Harness) {
+    let log = harness.open().await;
+    let empty = log.bounds(&town(), Stream::Live).await.unwrap();
+    assert_eq!(empty.first, empty.next);
+    let positions =
+        log.append(&town(), Stream::Live, vec![record("a"), record("b")]).await.unwrap();
+    let bounds = log.bounds(&town(), Stream::Live).await.unwrap();
+    assert!(bounds.first <= positions[0]);
+    assert!(bounds.next > positions[1]);
+    assert!(log.read(&town(), Stream::Live, bounds.next, ALL).await.unwrap().is_empty());
+}
+
+async fn log_105_watch_sees_every_append(harness: &dyn Harness) {
+    let log = harness.open().await;
+    let mut tail = log.watch_tail(&town(), Stream::Live);
+    tail.mark_unchanged();
+    log.append(&town(), Stream::Live, vec![record("a")]).await.unwrap();
+    assert!(tail.has_changed().unwrap());
+}
+
+async fn log_106_trim_forgets_and_never_reuses_positions(harness: &dyn Harness) {
+    let log = harness.open().await;
+    let positions =
+        log.append(&town(), Stream::Live, vec![record("a"), record("b")]).await.unwrap();
+    log.trim(&town(), Stream::Live, positions[1].after()).await.unwrap();
+    assert!(keys(&*log, Stream::Live, Position(0)).await.is_empty());
+    let later = log.append(&town(), Stream::Live, vec![record("c")]).await.unwrap();
+    assert!(later[0] > positions[1]);
+    assert_eq!(log.bounds(&town(), Stream::Live).await.unwrap().first, positions[1].after());
+}
+
+async fn log_107_an_empty_batch_writes_nothing(harness: &dyn Harness) {
+    let log = harness.open().await;
+    assert!(log.append(&town(), Stream::Live, Vec::new()).await.unwrap().is_empty());
+    let bounds = log.bounds(&town(), Stream::Live).await.unwrap();
+    assert_eq!(bounds.first, bounds.next);
+}
+
+async fn log_201_append_survives_reopen(harness: &dyn Harness) {
+    let log = harness.open().await;
+    log.append(&town(), Stream::Live, vec![record("a")]).await.unwrap();
+    drop(log);
+    let log = harness.open().await;
+    assert_eq!(keys(&*log, Stream::Live, Position(0)).await, ["a"]);
+    log.append(&town(), Stream::Live, vec![record("b")]).await.unwrap();
+    assert_eq!(keys(&*log, Stream::Live, Position(0)).await, ["a", "b"]);
+}
+
+macro_rules! suite {
+    ($backend:ident, $make:expr; $($rule:ident),* $(,)?) => {
+        mod $backend {
+            use super::*;
+            $(#[tokio::test]
+            async fn $rule() {
+                super::$rule(&$make).await;
+            })*
+        }
+    };
+}
+
+macro_rules! suites {
+    ($($rule:ident),* $(,)?) => {
+        suite!(memory, Memory(Arc::default()); $($rule),*);
+        suite!(sqlite, Sqlite(tempfile::tempdir().unwrap()); $($rule),*);
+    };
+}
+
+suites!(
+    log_101_positions_rise_in_call_order,
+    log_102_streams_and_municipalities_are_apart,
+    log_103_read_keeps_its_limits_and_returns_at_least_one,
+    log_104_bounds_say_first_and_next,
+    log_105_watch_sees_every_append,
+    log_106_trim_forgets_and_never_reuses_positions,
+    log_107_an_empty_batch_writes_nothing,
+    log_201_append_survives_reopen,
+);

@@ -1,0 +1,113 @@
+//! The log in memory: for tests and simulations.
+//! Implements the log seam; nothing survives the process.
+//! Must never be offered by `musubi serve`.
+//! Read next: `log/contract.rs`.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::{
+    AppendError, Bounds, Capabilities, EventLog, LogError, NewRecord, ReadLimit, Record, Tails,
+};
+use crate::event::{Municipality, Position, Stream};
+
+#[derive(Debug, Default)]
+struct Sequence {
+    first: u64,
+    records: Vec<Record>,
+}
+
+/// Log in memory.
+#[derive(Debug, Default)]
+pub struct MemoryLog {
+    sequences: Mutex<HashMap<(Municipality, Stream), Sequence>>,
+    tails: Tails,
+}
+
+impl MemoryLog {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Municipality, Stream), Sequence>> {
+        self.sequences.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sequence {
+    fn next(&self) -> u64 {
+        self.first.max(1) + self.records.len() as u64
+    }
+}
+
+#[async_trait]
+impl EventLog for MemoryLog {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { repeats_possible: false, durable: false }
+    }
+
+    async fn append(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        batch: Vec<NewRecord>,
+    ) -> Result<Vec<Position>, AppendError> {
+        let mut sequences = self.lock();
+        let sequence = sequences.entry((m.clone(), stream)).or_default();
+        let mut positions = Vec::with_capacity(batch.len());
+        for NewRecord { kind, key, sealed } in batch {
+            let position = Position(sequence.next());
+            sequence.records.push(Record { position, kind, key, sealed });
+            positions.push(position);
+        }
+        self.tails.moved(m, stream, Position(sequence.next()));
+        Ok(positions)
+    }
+
+    async fn read(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        from: Position,
+        limit: ReadLimit,
+    ) -> Result<Vec<Record>, LogError> {
+        let sequences = self.lock();
+        let Some(sequence) = sequences.get(&(m.clone(), stream)) else { return Ok(Vec::new()) };
+        let skip = from.0.saturating_sub(sequence.first.max(1)) as usize;
+        let mut bytes = 0;
+        let mut found = Vec::new();
+        for record in sequence.records.iter().skip(skip).take(limit.records) {
+            bytes += record.sealed.bytes.len();
+            if bytes > limit.bytes && !found.is_empty() {
+                break;
+            }
+            found.push(record.clone());
+        }
+        Ok(found)
+    }
+
+    async fn bounds(&self, m: &Municipality, stream: Stream) -> Result<Bounds, LogError> {
+        let sequences = self.lock();
+        let (first, next) = sequences
+            .get(&(m.clone(), stream))
+            .map_or((1, 1), |sequence| (sequence.first.max(1), sequence.next()));
+        Ok(Bounds { first: Position(first), next: Position(next) })
+    }
+
+    fn watch_tail(&self, m: &Municipality, stream: Stream) -> watch::Receiver<Position> {
+        self.tails.watch(m, stream)
+    }
+
+    async fn trim(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        up_to: Position,
+    ) -> Result<(), LogError> {
+        let mut sequences = self.lock();
+        let sequence = sequences.entry((m.clone(), stream)).or_default();
+        let cut = up_to.0.min(sequence.next()).saturating_sub(sequence.first.max(1)) as usize;
+        sequence.records.drain(..cut);
+        sequence.first = sequence.first.max(1) + cut as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,243 @@
+//! The log in SQLite: the embedded default, one file in the hub's data folder.
+//! Implements the log seam with WAL and `synchronous=FULL`: a commit is an fdatasync.
+//! Must never share its writing connection.
+//! Read next: `log/contract.rs`.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::{Connection, Row};
+use tokio::sync::{Mutex, watch};
+
+use super::{
+    AppendError, Bounds, Capabilities, EventLog, LogError, NewRecord, ReadLimit, Record,
+    RecordKind, Tails,
+};
+use crate::event::seal::Sealed;
+use crate::event::{Municipality, Position, Stream};
+use crate::sqlite::{self, OpenError};
+
+/// Version of the file's shape; a file of a newer version is refused.
+const SCHEMA_VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE record (
+  municipality TEXT NOT NULL,
+  stream INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  kind INTEGER NOT NULL,
+  key TEXT NOT NULL,
+  key_id TEXT NOT NULL,
+  bytes BLOB NOT NULL,
+  PRIMARY KEY (municipality, stream, position)
+) WITHOUT ROWID;
+CREATE TABLE trimmed (
+  municipality TEXT NOT NULL,
+  stream INTEGER NOT NULL,
+  first INTEGER NOT NULL,
+  PRIMARY KEY (municipality, stream)
+);
+";
+
+/// Log in one SQLite file.
+#[derive(Debug)]
+pub struct SqliteLog {
+    writer: Mutex<SqliteConnection>,
+    readers: SqlitePool,
+    tails: Tails,
+}
+
+impl SqliteLog {
+    /// Opens or creates the file.
+    pub async fn open(path: &Path) -> Result<Self, OpenError> {
+        let writer = sqlite::open_writer(path, SCHEMA_VERSION, SCHEMA).await?;
+        let readers = sqlite::open_readers(path).await?;
+        Ok(Self { writer: Mutex::new(writer), readers, tails: Tails::default() })
+    }
+
+    /// Closes the file; without it the last pages may be written a moment later.
+    pub async fn close(self) {
+        self.readers.close().await;
+        if let Err(error) = self.writer.into_inner().close().await {
+            tracing::warn!(%error, "closing the log file failed");
+        }
+    }
+}
+
+async fn next_position(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+    stream: Stream,
+) -> Result<i64, sqlx::Error> {
+    let last: Option<i64> = sqlx::query_scalar(
+        "SELECT max(position) FROM record WHERE municipality = $1 AND stream = $2",
+    )
+    .bind(m.as_str())
+    .bind(stream.number())
+    .fetch_one(&mut *connection)
+    .await?;
+    let first = first_position(connection, m, stream).await?;
+    Ok(last.map_or(first, |last| last + 1))
+}
+
+async fn first_position(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+    stream: Stream,
+) -> Result<i64, sqlx::Error> {
+    let first: Option<i64> =
+        sqlx::query_scalar("SELECT first FROM trimmed WHERE municipality = $1 AND stream = $2")
+            .bind(m.as_str())
+            .bind(stream.number())
+            .fetch_optional(connection)
+            .await?;
+    Ok(first.unwrap_or(1))
+}
+
+fn error(action: &'static str, m: &Municipality, source: sqlx::Error) -> LogError {
+    LogError { action, municipality: m.clone(), source: Box::new(source) }
+}
+
+impl SqliteLog {
+    async fn write(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        batch: Vec<NewRecord>,
+    ) -> Result<Vec<Position>, AppendError> {
+        let not_written = |source: sqlx::Error| AppendError::NotWritten(m.clone(), source.into());
+        let mut writer = self.writer.lock().await;
+        let mut transaction =
+            writer.begin_with("BEGIN IMMEDIATE").await.map_err(not_written)?;
+        let mut position =
+            next_position(&mut transaction, m, stream).await.map_err(not_written)?;
+        let mut positions = Vec::with_capacity(batch.len());
+        for record in batch {
+            sqlx::query(
+                "INSERT INTO record (municipality, stream, position, kind, key, key_id, bytes)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            )
+            .bind(m.as_str())
+            .bind(stream.number())
+            .bind(position)
+            .bind(i64::from(record.kind == RecordKind::Control))
+            .bind(record.key)
+            .bind(record.sealed.key_id)
+            .bind(record.sealed.bytes)
+            .execute(&mut *transaction)
+            .await
+            .map_err(not_written)?;
+            positions.push(Position(position as u64));
+            position += 1;
+        }
+        // A commit that fails may still have reached the disk.
+        transaction
+            .commit()
+            .await
+            .map_err(|source| AppendError::OutcomeUnknown(m.clone(), source.into()))?;
+        self.tails.moved(m, stream, Position(position as u64));
+        Ok(positions)
+    }
+}
+
+#[async_trait]
+impl EventLog for SqliteLog {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { repeats_possible: false, durable: true }
+    }
+
+    async fn append(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        batch: Vec<NewRecord>,
+    ) -> Result<Vec<Position>, AppendError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(m, stream, batch).await
+    }
+
+    async fn read(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        from: Position,
+        limit: ReadLimit,
+    ) -> Result<Vec<Record>, LogError> {
+        let rows = sqlx::query(
+            "SELECT position, kind, key, key_id, bytes FROM record
+             WHERE municipality = $1 AND stream = $2 AND position >= $3
+             ORDER BY position LIMIT $4",
+        )
+        .bind(m.as_str())
+        .bind(stream.number())
+        .bind(from.0 as i64)
+        .bind(limit.records as i64)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(|source| error("reading", m, source))?;
+        let mut bytes = 0;
+        let mut records = Vec::with_capacity(rows.len());
+        for row in rows {
+            let content: Vec<u8> = row.get(4);
+            bytes += content.len();
+            if bytes > limit.bytes && !records.is_empty() {
+                break;
+            }
+            let control = row.get::<i64, _>(1) == 1;
+            records.push(Record {
+                position: Position(row.get::<i64, _>(0) as u64),
+                kind: if control { RecordKind::Control } else { RecordKind::Event },
+                key: row.get(2),
+                sealed: Sealed { key_id: row.get(3), bytes: content },
+            });
+        }
+        Ok(records)
+    }
+
+    async fn bounds(&self, m: &Municipality, stream: Stream) -> Result<Bounds, LogError> {
+        let mut reader = self.readers.acquire().await.map_err(|e| error("bounding", m, e))?;
+        let first =
+            first_position(&mut reader, m, stream).await.map_err(|e| error("bounding", m, e))?;
+        let next =
+            next_position(&mut reader, m, stream).await.map_err(|e| error("bounding", m, e))?;
+        Ok(Bounds { first: Position(first as u64), next: Position(next as u64) })
+    }
+
+    fn watch_tail(&self, m: &Municipality, stream: Stream) -> watch::Receiver<Position> {
+        self.tails.watch(m, stream)
+    }
+
+    async fn trim(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        up_to: Position,
+    ) -> Result<(), LogError> {
+        let failed = |source| error("trimming", m, source);
+        let mut writer = self.writer.lock().await;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let next = next_position(&mut transaction, m, stream).await.map_err(failed)?;
+        let first = next.min(up_to.0 as i64);
+        sqlx::query("DELETE FROM record WHERE municipality = $1 AND stream = $2 AND position < $3")
+            .bind(m.as_str())
+            .bind(stream.number())
+            .bind(first)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        sqlx::query(
+            "INSERT INTO trimmed (municipality, stream, first) VALUES ($1, $2, $3)
+             ON CONFLICT (municipality, stream) DO UPDATE SET first = max(first, excluded.first)",
+        )
+        .bind(m.as_str())
+        .bind(stream.number())
+        .bind(first)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+}

@@ -1,0 +1,44 @@
+//! The store seam: what the hub knows beside the log, in a few roles with atomic deltas.
+//! Serves publish (event index, held units) and delivery (subscriptions, cursors, parked units).
+//! Must never hold a payload that is not sealed, or a 宛名番号 in clear.
+//! Read next: `store/publish.rs`, `store/delivery.rs`, then `store/sqlite.rs`.
+
+use thiserror::Error;
+
+#[cfg(test)]
+mod contract;
+pub mod delivery;
+pub mod memory;
+pub mod publish;
+pub mod sqlite;
+
+pub use delivery::{
+    BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, Done, HistoryRow, OutcomeTally,
+    ParkedRow, ParkedState, RunRow, SubscriptionRow, UnitKey,
+};
+pub use publish::{
+    CaptureState, Claim, HeldFilter, HeldKind, HeldRow, HeldState, IndexedEvent, Known, NewHeld,
+    Placed, PublishDelta, PublishStore, SnapshotMark, VersionOf,
+};
+
+/// A store operation failed.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The backend failed; nothing of the delta was written.
+    #[error("the store failed while {action}")]
+    Backend {
+        /// What was tried.
+        action: &'static str,
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another owner or binding took over: what the caller knows is out of date.
+    #[error("`{0}` is owned by another epoch now")]
+    Fenced(String),
+}
+
+/// All roles of one backend.
+pub trait Store: PublishStore + DeliveryStore {}
+
+impl<T: PublishStore + DeliveryStore> Store for T {}

@@ -1,0 +1,324 @@
+//! The publish role of the store in memory.
+//! Used by the sequencer in tests and simulations.
+//! Must never let a claim, a version or a closed held unit go back.
+//! Read next: `store/memory/delivery.rs`.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use async_trait::async_trait;
+
+use super::MemoryStore;
+use crate::event::{Municipality, Position, Stream, Subject};
+use crate::store::publish::{
+    CaptureState, Claim, HeldFilter, HeldRow, HeldState, IndexedEvent, Known, NewHeld, Placed,
+    PublishDelta, PublishStore, SnapshotMark, VersionOf,
+};
+use crate::store::StoreError;
+
+/// What one municipality published.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    /// In the order of claims.
+    events: Vec<IndexedEvent>,
+    /// Places in `events`; sources may use the same id.
+    by_id: HashMap<String, Vec<usize>>,
+    versions: HashMap<(String, Subject), u32>,
+    held: BTreeMap<String, HeldRow>,
+    captures: HashMap<String, CaptureState>,
+    snapshots: Vec<SnapshotMark>,
+    tails: HashMap<Stream, Position>,
+}
+
+impl Published {
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    fn place_of(&self, source: &str, id: &str) -> Option<usize> {
+        let places = self.by_id.get(id)?;
+        places.iter().copied().find(|&place| self.events[place].source == source)
+    }
+
+    fn open_held<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a HeldRow> {
+        self.held.values().filter(move |row| row.held.source == source && is_open(row.held.state))
+    }
+
+    fn known(&self, source: &str, id: &str) -> Option<Known> {
+        let held = self.open_held(source).find_map(|row| {
+            let (_, digest) = row.held.events.iter().find(|(held_id, _)| held_id == id)?;
+            Some(Known::Held { held_id: row.id.clone(), digest: digest.clone() })
+        });
+        held.or_else(|| {
+            let event = &self.events[self.place_of(source, id)?];
+            Some(Known::Claimed { digest: event.claim.digest.clone(), at: event.at })
+        })
+    }
+
+    fn claim(&mut self, source: &str, claim: Claim) -> usize {
+        if let Some(place) = self.place_of(source, &claim.id) {
+            return place;
+        }
+        let place = self.events.len();
+        self.by_id.entry(claim.id.clone()).or_default().push(place);
+        self.events.push(IndexedEvent { source: source.to_owned(), claim, at: None });
+        place
+    }
+
+    fn place(&mut self, placed: Placed) {
+        let place = self.claim(&placed.source, placed.claim);
+        // A repeat of the record stands behind the one that counts.
+        self.events[place].at.get_or_insert((placed.stream, placed.position));
+    }
+
+    fn hold(&mut self, new: NewHeld) {
+        let held_already = self.held.values().any(|row| {
+            let held = &row.held;
+            (&held.source, &held.key, &held.file, held.line)
+                == (&new.source, &new.key, &new.file, new.line)
+        });
+        if !held_already {
+            let id = format!("held-{:012}", self.held.len() + 1);
+            self.held.insert(id.clone(), HeldRow { id, held: new, corrected_by: String::new() });
+        }
+    }
+
+    fn close_held(&mut self, placed: &[Placed]) {
+        let ids: HashSet<(&str, &str)> =
+            placed.iter().map(|placed| (&*placed.source, &*placed.claim.id)).collect();
+        let versions: HashMap<(&str, &Subject, u32), &str> = placed
+            .iter()
+            .map(|Placed { source, claim, .. }| {
+                ((&**source, &claim.subject, claim.version), &*claim.id)
+            })
+            .collect();
+        for row in self.held.values_mut() {
+            let source = row.held.source.as_str();
+            match row.held.state {
+                HeldState::Waiting => {
+                    if row.held.events.iter().any(|(id, _)| ids.contains(&(source, id))) {
+                        row.held.state = HeldState::Released;
+                    }
+                }
+                HeldState::Refused => {
+                    if let Some(event) = correction(&row.held, &versions) {
+                        correct(row, event);
+                    }
+                }
+                HeldState::Corrected | HeldState::Released => {}
+            }
+        }
+    }
+
+    fn raise(&mut self, raised: VersionOf) {
+        let version = self.versions.entry((raised.source, raised.subject)).or_default();
+        *version = raised.version.max(*version);
+    }
+
+    fn mark(&mut self, new: SnapshotMark) {
+        let same = |mark: &&mut SnapshotMark| {
+            mark.source == new.source && mark.snapshot_id == new.snapshot_id
+        };
+        match self.snapshots.iter_mut().find(same) {
+            Some(mark) => mark.bulk_end = mark.bulk_end.or(new.bulk_end),
+            None => self.snapshots.push(new),
+        }
+    }
+
+    fn commit(&mut self, delta: PublishDelta) {
+        for held in delta.hold {
+            self.hold(held);
+        }
+        self.close_held(&delta.placed);
+        for placed in delta.placed {
+            self.place(placed);
+        }
+        for raised in delta.versions {
+            self.raise(raised);
+        }
+        for (held_id, event) in delta.corrected {
+            if let Some(row) = self.held.get_mut(&held_id).filter(|row| is_open(row.held.state)) {
+                correct(row, &event);
+            }
+        }
+        if let Some((source, cursor)) = delta.cursor {
+            self.captures.entry(source).or_default().cursor = Some(cursor);
+        }
+        for mark in delta.snapshots {
+            self.mark(mark);
+        }
+        for (stream, position) in delta.tail {
+            let tail = self.tails.entry(stream).or_default();
+            *tail = position.max(*tail);
+        }
+    }
+}
+
+fn is_open(state: HeldState) -> bool {
+    matches!(state, HeldState::Refused | HeldState::Waiting)
+}
+
+fn correct(row: &mut HeldRow, event: &str) {
+    row.held.state = HeldState::Corrected;
+    event.clone_into(&mut row.corrected_by);
+}
+
+/// The event that corrects a refused unit: each of its readable pairs must be placed.
+fn correction<'a>(
+    held: &NewHeld,
+    placed: &HashMap<(&str, &Subject, u32), &'a str>,
+) -> Option<&'a str> {
+    let mut event = None;
+    for (subject, version) in held.subjects.iter().filter(|(_, version)| *version > 0) {
+        event = Some(*placed.get(&(held.source.as_str(), subject, *version))?);
+    }
+    event
+}
+
+fn shows(filter: HeldFilter, state: HeldState) -> bool {
+    match filter {
+        HeldFilter::Open => is_open(state),
+        HeldFilter::State(wanted) => state == wanted,
+    }
+}
+
+impl MemoryStore {
+    fn read<T: Default>(&self, m: &Municipality, find: impl FnOnce(&Published) -> T) -> T {
+        self.lock().published.get(m).map(find).unwrap_or_default()
+    }
+
+    fn write<T>(&self, m: &Municipality, change: impl FnOnce(&mut Published) -> T) -> T {
+        change(self.lock().published.entry(m.clone()).or_default())
+    }
+}
+
+#[async_trait]
+impl PublishStore for MemoryStore {
+    async fn known(
+        &self,
+        m: &Municipality,
+        source: &str,
+        ids: &[String],
+    ) -> Result<HashMap<String, Known>, StoreError> {
+        Ok(self.read(m, |published| {
+            ids.iter().filter_map(|id| Some((id.clone(), published.known(source, id)?))).collect()
+        }))
+    }
+
+    async fn claim(
+        &self,
+        m: &Municipality,
+        source: &str,
+        claims: &[Claim],
+    ) -> Result<(), StoreError> {
+        self.write(m, |published| {
+            for claim in claims {
+                published.claim(source, claim.clone());
+            }
+        });
+        Ok(())
+    }
+
+    async fn versions(
+        &self,
+        m: &Municipality,
+        source: &str,
+        subjects: &[Subject],
+    ) -> Result<HashMap<Subject, u32>, StoreError> {
+        Ok(self.read(m, |published| {
+            let version =
+                |subject: &Subject| published.versions.get(&(source.to_owned(), subject.clone()));
+            subjects.iter().filter_map(|s| Some((s.clone(), *version(s)?))).collect()
+        }))
+    }
+
+    async fn held_behind(
+        &self,
+        m: &Municipality,
+        source: &str,
+        subjects: &[Subject],
+    ) -> Result<Vec<HeldRow>, StoreError> {
+        Ok(self.read(m, |published| {
+            let concerned =
+                |row: &&HeldRow| row.held.subjects.iter().any(|(s, _)| subjects.contains(s));
+            published.open_held(source).filter(concerned).cloned().collect()
+        }))
+    }
+
+    async fn commit_publish(
+        &self,
+        m: &Municipality,
+        delta: PublishDelta,
+    ) -> Result<(), StoreError> {
+        self.write(m, |published| published.commit(delta));
+        Ok(())
+    }
+
+    async fn find_event(
+        &self,
+        m: &Municipality,
+        id: &str,
+    ) -> Result<Option<IndexedEvent>, StoreError> {
+        Ok(self.read(m, |published| {
+            let place = *published.by_id.get(id)?.first()?;
+            Some(published.events[place].clone())
+        }))
+    }
+
+    async fn events_of(
+        &self,
+        m: &Municipality,
+        subject: &Subject,
+        limit: usize,
+    ) -> Result<Vec<IndexedEvent>, StoreError> {
+        Ok(self.read(m, |published| {
+            let about = published.events.iter().filter(|event| event.claim.subject == *subject);
+            about.take(limit).cloned().collect()
+        }))
+    }
+
+    async fn committed_tail(&self, m: &Municipality, s: Stream) -> Result<Position, StoreError> {
+        Ok(self.read(m, |published| published.tails.get(&s).copied().unwrap_or_default()))
+    }
+
+    async fn snapshots(&self, m: &Municipality) -> Result<Vec<SnapshotMark>, StoreError> {
+        let mut marks = self.read(m, |published| published.snapshots.clone());
+        marks.sort_by_key(|mark| mark.bulk_start);
+        Ok(marks)
+    }
+
+    async fn capture(&self, m: &Municipality, source: &str) -> Result<CaptureState, StoreError> {
+        Ok(self.read(m, |published| published.captures.get(source).cloned().unwrap_or_default()))
+    }
+
+    async fn bind_capture(
+        &self,
+        m: &Municipality,
+        source: &str,
+        product: &str,
+    ) -> Result<u64, StoreError> {
+        Ok(self.write(m, |published| {
+            let capture = published.captures.entry(source.to_owned()).or_default();
+            capture.epoch += 1;
+            product.clone_into(&mut capture.product);
+            capture.epoch
+        }))
+    }
+
+    async fn list_held(
+        &self,
+        m: &Municipality,
+        filter: HeldFilter,
+        after: &str,
+        limit: usize,
+    ) -> Result<(Vec<HeldRow>, u64), StoreError> {
+        Ok(self.read(m, |published| {
+            let shown = || published.held.values().filter(|row| shows(filter, row.held.state));
+            let page = shown().filter(|row| row.id.as_str() > after).take(limit).cloned();
+            (page.collect(), shown().count() as u64)
+        }))
+    }
+
+    async fn held(&self, m: &Municipality, id: &str) -> Result<Option<HeldRow>, StoreError> {
+        Ok(self.read(m, |published| published.held.get(id).cloned()))
+    }
+}

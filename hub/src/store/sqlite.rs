@@ -1,0 +1,54 @@
+//! The store in SQLite: the embedded default, one file in the hub's data folder.
+//! Implements both roles; each delta is one transaction.
+//! Must never write outside `BEGIN IMMEDIATE … COMMIT` on the one writing connection.
+//! Read next: `store/sqlite/publish.rs`, `store/sqlite/delivery.rs`.
+
+use std::path::Path;
+
+use sqlx::Connection;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use tokio::sync::Mutex;
+
+use super::StoreError;
+use crate::sqlite::{self, OpenError};
+
+mod delivery;
+mod publish;
+
+/// Version of the file's shape; a file of a newer version is refused.
+const SCHEMA_VERSION: i64 = 1;
+
+/// Store in one SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Mutex<SqliteConnection>,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens or creates the file.
+    pub async fn open(path: &Path) -> Result<Self, OpenError> {
+        let schema = include_str!("sqlite/schema.sql");
+        let writer = sqlite::open_writer(path, SCHEMA_VERSION, schema).await?;
+        let readers = sqlite::open_readers(path).await?;
+        Ok(Self { writer: Mutex::new(writer), readers })
+    }
+
+    /// Closes the file.
+    pub async fn close(self) {
+        self.readers.close().await;
+        if let Err(error) = self.writer.into_inner().close().await {
+            tracing::warn!(%error, "closing the store file failed");
+        }
+    }
+}
+
+/// Wraps a cause with what was tried.
+fn failed(action: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
+    move |source| StoreError::Backend { action, source: Box::new(source) }
+}
+
+/// Encodes a list as JSON, for `json_each`: one statement for any number of values.
+fn json_list<T: serde::Serialize>(values: &[T]) -> String {
+    serde_json::to_string(values).unwrap_or_else(|_| "[]".to_owned())
+}

@@ -1,0 +1,736 @@
+//! The delivery role in SQLite.
+//! Implements `DeliveryStore`.
+//! Must never apply a delta whose owner epoch is not the stored one: the fence is a condition
+//! inside the transaction.
+//! Read next: `engine.rs`.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Connection, Row};
+
+use super::{SqliteStore, failed, json_list};
+use crate::event::seal::Sealed;
+use crate::event::{Municipality, Position, Stream, Subject};
+use crate::store::{
+    BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, Done, HistoryRow, OutcomeTally,
+    ParkedRow, ParkedState, RunRow, StoreError, SubscriptionRow, UnitKey,
+};
+use musubi_proto::hub::v1::Outcome;
+
+fn key_of(row: &SqliteRow) -> UnitKey {
+    UnitKey {
+        stream: Stream::from_number(row.get("stream")),
+        sequence: row.get::<i64, _>("sequence") as u64,
+        member: row.get::<i64, _>("member") as u32,
+    }
+}
+
+fn position_of(number: i64) -> Position {
+    Position(number as u64)
+}
+
+fn binding_state(number: i64) -> BindingState {
+    match number {
+        1 => BindingState::Filling,
+        2 => BindingState::Serving,
+        _ => BindingState::Replaced,
+    }
+}
+
+fn binding_number(state: BindingState) -> i64 {
+    match state {
+        BindingState::Filling => 1,
+        BindingState::Serving => 2,
+        BindingState::Replaced => 3,
+    }
+}
+
+fn pair(live: Option<i64>, bulk: Option<i64>) -> Option<(Position, Position)> {
+    Some((position_of(live?), position_of(bulk?)))
+}
+
+fn parked_of(row: &SqliteRow, subjects: Vec<Subject>) -> ParkedRow {
+    let rejected = row.get::<i64, _>("state") == 1;
+    ParkedRow {
+        key: key_of(row),
+        subjects,
+        state: if rejected { ParkedState::Rejected } else { ParkedState::Waiting },
+        reason: row.get("reason"),
+        field: row.get("field"),
+        message: row.get("message"),
+        attempts: row.get::<i64, _>("attempts") as u32,
+        at_ms: row.get("at_ms"),
+        position: position_of(row.get("position")),
+        event_ids: serde_json::from_str(row.get("event_ids")).unwrap_or_default(),
+        content: Sealed { key_id: row.get("key_id"), bytes: row.get("content") },
+    }
+}
+
+async fn subjects_of(
+    connection: &mut SqliteConnection,
+    subscription: &str,
+    key: UnitKey,
+) -> Result<Vec<Subject>, sqlx::Error> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT subject FROM parked_subject
+         WHERE subscription = $1 AND stream = $2 AND sequence = $3 AND member = $4
+         ORDER BY ordinal",
+    )
+    .bind(subscription)
+    .bind(key.stream.number())
+    .bind(key.sequence as i64)
+    .bind(i64::from(key.member))
+    .fetch_all(connection)
+    .await?;
+    Ok(names.into_iter().map(Subject).collect())
+}
+
+async fn bindings_of(
+    connection: &mut SqliteConnection,
+    subscription: &str,
+) -> Result<Vec<BindingRow>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT product, epoch, state, cut_live, cut_bulk, paused FROM binding
+         WHERE subscription = $1 ORDER BY epoch",
+    )
+    .bind(subscription)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .iter()
+        .map(|row| BindingRow {
+            product: row.get(0),
+            epoch: row.get::<i64, _>(1) as u64,
+            state: binding_state(row.get(2)),
+            cut: pair(row.get(3), row.get(4)),
+            paused: row.get(5),
+        })
+        .collect())
+}
+
+async fn tally_of(
+    connection: &mut SqliteConnection,
+    subscription: &str,
+) -> Result<OutcomeTally, sqlx::Error> {
+    let mut tally = OutcomeTally::default();
+    let counts = sqlx::query("SELECT outcome, events FROM tally WHERE subscription = $1")
+        .bind(subscription)
+        .fetch_all(&mut *connection)
+        .await?;
+    for row in counts {
+        let events = row.get::<i64, _>(1) as u64;
+        match Outcome::try_from(row.get::<i64, _>(0) as i32) {
+            Ok(Outcome::Applied) => tally.applied += events,
+            Ok(Outcome::Duplicate) => tally.duplicate += events,
+            Ok(Outcome::NotRelevant) => tally.not_relevant += events,
+            Ok(Outcome::PendingReview) => tally.pending_review += events,
+            _ => tally.superseded += events,
+        }
+    }
+    let parked = sqlx::query(
+        "SELECT state, sum(events) FROM parked WHERE subscription = $1 GROUP BY state",
+    )
+    .bind(subscription)
+    .fetch_all(connection)
+    .await?;
+    for row in parked {
+        let events = row.get::<i64, _>(1) as u64;
+        if row.get::<i64, _>(0) == 1 {
+            tally.rejected = events;
+        } else {
+            tally.waiting = events;
+        }
+    }
+    Ok(tally)
+}
+
+async fn subscription_from(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+    row: &SqliteRow,
+) -> Result<SubscriptionRow, sqlx::Error> {
+    let id: String = row.get("id");
+    Ok(SubscriptionRow {
+        municipality: m.clone(),
+        system: row.get("system"),
+        live: Cursor {
+            position: position_of(row.get("live_position")),
+            sequence: row.get::<i64, _>("live_sequence") as u64,
+        },
+        bulk: Cursor {
+            position: position_of(row.get("bulk_position")),
+            sequence: row.get::<i64, _>("bulk_sequence") as u64,
+        },
+        filled: row.get::<i64, _>("filled") == 1,
+        until: pair(row.get("until_live"), row.get("until_bulk")),
+        closed: row.get::<i64, _>("closed") == 1,
+        bindings: bindings_of(connection, &id).await?,
+        tally: tally_of(connection, &id).await?,
+        id,
+    })
+}
+
+async fn move_cursor(
+    connection: &mut SqliteConnection,
+    subscription: &str,
+    stream: Stream,
+    cursor: Cursor,
+) -> Result<(), sqlx::Error> {
+    let statement = match stream {
+        Stream::Live => {
+            "UPDATE subscription SET live_position = $2, live_sequence = $3 WHERE id = $1"
+        }
+        Stream::Bulk => {
+            "UPDATE subscription SET bulk_position = $2, bulk_sequence = $3 WHERE id = $1"
+        }
+    };
+    sqlx::query(statement)
+        .bind(subscription)
+        .bind(cursor.position.0 as i64)
+        .bind(cursor.sequence as i64)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM ahead WHERE subscription = $1 AND stream = $2 AND sequence < $3")
+        .bind(subscription)
+        .bind(stream.number())
+        .bind(cursor.sequence as i64)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Notes that a unit is done or parked although the cursor has not passed it yet.
+async fn put_ahead(
+    connection: &mut SqliteConnection,
+    subscription: &str,
+    key: UnitKey,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO ahead (subscription, stream, sequence, member)
+         SELECT $1, $2, $3, $4 FROM subscription WHERE id = $1 AND $3 >=
+           CASE $2 WHEN 2 THEN bulk_sequence ELSE live_sequence END
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(subscription)
+    .bind(key.stream.number())
+    .bind(key.sequence as i64)
+    .bind(i64::from(key.member))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn put_done(
+    connection: &mut SqliteConnection,
+    subscription: &str,
+    done: &Done,
+) -> Result<(), sqlx::Error> {
+    put_ahead(connection, subscription, done.key).await?;
+    sqlx::query(
+        "INSERT INTO tally (subscription, outcome, events) VALUES ($1, $2, $3)
+         ON CONFLICT (subscription, outcome) DO UPDATE SET events = events + excluded.events",
+    )
+    .bind(subscription)
+    .bind(i64::from(done.outcome))
+    .bind(done.event_ids.len() as i64)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "DELETE FROM attempt
+         WHERE subscription = $1 AND stream = $2 AND sequence = $3 AND member = $4",
+    )
+    .bind(subscription)
+    .bind(done.key.stream.number())
+    .bind(done.key.sequence as i64)
+    .bind(i64::from(done.key.member))
+    .execute(&mut *connection)
+    .await?;
+    for event_id in &done.event_ids {
+        sqlx::query(
+            "INSERT INTO history (municipality, event_id, subscription, product, stream, sequence,
+               member, attempt, outcome, reason, at_ms)
+             SELECT municipality, $2, $1, $3, $4, $5, $6, $7, $8, $9, $10
+             FROM subscription WHERE id = $1",
+        )
+        .bind(subscription)
+        .bind(event_id)
+        .bind(&done.product)
+        .bind(done.key.stream.number())
+        .bind(done.key.sequence as i64)
+        .bind(i64::from(done.key.member))
+        .bind(i64::from(done.attempt))
+        .bind(i64::from(done.outcome))
+        .bind(&done.reason)
+        .bind(done.at_ms)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn put_parked(
+    connection: &mut SqliteConnection,
+    subscription: &str,
+    row: &ParkedRow,
+) -> Result<(), sqlx::Error> {
+    put_ahead(connection, subscription, row.key).await?;
+    sqlx::query(
+        "INSERT INTO parked (subscription, stream, sequence, member, state, reason, field, message,
+           attempts, at_ms, position, event_ids, events, key_id, content)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+         ON CONFLICT (subscription, stream, sequence, member) DO UPDATE SET
+           state = excluded.state, reason = excluded.reason, field = excluded.field,
+           message = excluded.message, attempts = excluded.attempts, at_ms = excluded.at_ms",
+    )
+    .bind(subscription)
+    .bind(row.key.stream.number())
+    .bind(row.key.sequence as i64)
+    .bind(i64::from(row.key.member))
+    .bind(if row.state == ParkedState::Rejected { 1 } else { 2 })
+    .bind(&row.reason)
+    .bind(&row.field)
+    .bind(&row.message)
+    .bind(i64::from(row.attempts))
+    .bind(row.at_ms)
+    .bind(row.position.0 as i64)
+    .bind(json_list(&row.event_ids))
+    .bind(row.event_ids.len() as i64)
+    .bind(&row.content.key_id)
+    .bind(&row.content.bytes)
+    .execute(&mut *connection)
+    .await?;
+    for (ordinal, subject) in row.subjects.iter().enumerate() {
+        sqlx::query(
+            "INSERT INTO parked_subject (subscription, subject, stream, sequence, member, ordinal)
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        )
+        .bind(subscription)
+        .bind(&subject.0)
+        .bind(row.key.stream.number())
+        .bind(row.key.sequence as i64)
+        .bind(i64::from(row.key.member))
+        .bind(ordinal as i64)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn delete_parked(
+    connection: &mut SqliteConnection,
+    subscription: &str,
+    key: UnitKey,
+) -> Result<(), sqlx::Error> {
+    for statement in [
+        "DELETE FROM parked
+         WHERE subscription = $1 AND stream = $2 AND sequence = $3 AND member = $4",
+        "DELETE FROM parked_subject
+         WHERE subscription = $1 AND stream = $2 AND sequence = $3 AND member = $4",
+    ] {
+        sqlx::query(statement)
+            .bind(subscription)
+            .bind(key.stream.number())
+            .bind(key.sequence as i64)
+            .bind(i64::from(key.member))
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn put_runs(
+    connection: &mut SqliteConnection,
+    delta: &DeliveryDelta,
+) -> Result<(), sqlx::Error> {
+    for run in &delta.runs_open {
+        for (ordinal, key) in run.keys.iter().enumerate() {
+            sqlx::query(
+                "INSERT INTO run (subscription, id, ordinal, stream, sequence, member)
+                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+            )
+            .bind(&delta.subscription)
+            .bind(&run.id)
+            .bind(ordinal as i64)
+            .bind(key.stream.number())
+            .bind(key.sequence as i64)
+            .bind(i64::from(key.member))
+            .execute(&mut *connection)
+            .await?;
+        }
+    }
+    for id in &delta.runs_close {
+        sqlx::query("DELETE FROM run WHERE subscription = $1 AND id = $2")
+            .bind(&delta.subscription)
+            .bind(id)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn apply(
+    connection: &mut SqliteConnection,
+    delta: &DeliveryDelta,
+) -> Result<(), sqlx::Error> {
+    let subscription = &delta.subscription;
+    for (stream, cursor) in &delta.cursors {
+        move_cursor(connection, subscription, *stream, *cursor).await?;
+    }
+    for done in &delta.done {
+        put_done(connection, subscription, done).await?;
+    }
+    for (key, attempts) in &delta.attempts {
+        sqlx::query(
+            "INSERT INTO attempt (subscription, stream, sequence, member, attempts)
+             VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (subscription, stream, sequence, member)
+               DO UPDATE SET attempts = excluded.attempts",
+        )
+        .bind(subscription)
+        .bind(key.stream.number())
+        .bind(key.sequence as i64)
+        .bind(i64::from(key.member))
+        .bind(i64::from(*attempts))
+        .execute(&mut *connection)
+        .await?;
+    }
+    for row in &delta.park {
+        put_parked(connection, subscription, row).await?;
+    }
+    for key in &delta.unpark {
+        delete_parked(connection, subscription, *key).await?;
+    }
+    put_runs(connection, delta).await?;
+    if delta.filled {
+        sqlx::query("UPDATE subscription SET filled = 1 WHERE id = $1")
+            .bind(subscription)
+            .execute(&mut *connection)
+            .await?;
+    }
+    if let Some(reason) = &delta.paused {
+        sqlx::query(
+            "UPDATE binding SET paused = $2 WHERE subscription = $1 AND epoch =
+               (SELECT max(epoch) FROM binding WHERE subscription = $1)",
+        )
+        .bind(subscription)
+        .bind(reason)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl DeliveryStore for SqliteStore {
+    async fn own(&self, m: &Municipality) -> Result<u64, StoreError> {
+        let mut writer = self.writer.lock().await;
+        let epoch: i64 = sqlx::query_scalar(
+            "INSERT INTO owner (municipality, epoch) VALUES ($1, 1)
+             ON CONFLICT (municipality) DO UPDATE SET epoch = epoch + 1 RETURNING epoch",
+        )
+        .bind(m.as_str())
+        .fetch_one(&mut *writer)
+        .await
+        .map_err(failed("taking ownership"))?;
+        Ok(epoch as u64)
+    }
+
+    async fn municipalities(&self) -> Result<Vec<Municipality>, StoreError> {
+        let codes: Vec<String> = sqlx::query_scalar(
+            "SELECT municipality FROM owner UNION SELECT municipality FROM subscription
+             UNION SELECT municipality FROM tail UNION SELECT municipality FROM capture",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed("listing municipalities"))?;
+        Ok(codes.iter().filter_map(|code| Municipality::parse(code)).collect())
+    }
+
+    async fn subscriptions(&self, m: &Municipality) -> Result<Vec<SubscriptionRow>, StoreError> {
+        let failed = failed("reading subscriptions");
+        let mut reader = self.readers.acquire().await.map_err(&failed)?;
+        let rows = sqlx::query("SELECT * FROM subscription WHERE municipality = $1 ORDER BY id")
+            .bind(m.as_str())
+            .fetch_all(&mut *reader)
+            .await
+            .map_err(&failed)?;
+        let mut subscriptions = Vec::with_capacity(rows.len());
+        for row in &rows {
+            subscriptions.push(subscription_from(&mut reader, m, row).await.map_err(&failed)?);
+        }
+        Ok(subscriptions)
+    }
+
+    async fn put_subscription(&self, row: SubscriptionRow) -> Result<(), StoreError> {
+        let failed = failed("writing a subscription");
+        let mut writer = self.writer.lock().await;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        sqlx::query(
+            "INSERT INTO subscription (id, municipality, system, live_position, live_sequence,
+               bulk_position, bulk_sequence, filled, until_live, until_bulk, closed)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             ON CONFLICT (id) DO UPDATE SET until_live = excluded.until_live,
+               until_bulk = excluded.until_bulk, closed = max(closed, excluded.closed)",
+        )
+        .bind(&row.id)
+        .bind(row.municipality.as_str())
+        .bind(&row.system)
+        .bind(row.live.position.0 as i64)
+        .bind(row.live.sequence as i64)
+        .bind(row.bulk.position.0 as i64)
+        .bind(row.bulk.sequence as i64)
+        .bind(i64::from(row.filled))
+        .bind(row.until.map(|until| until.0.0 as i64))
+        .bind(row.until.map(|until| until.1.0 as i64))
+        .bind(i64::from(row.closed))
+        .execute(&mut *transaction)
+        .await
+        .map_err(&failed)?;
+        for binding in &row.bindings {
+            sqlx::query(
+                "INSERT INTO binding (subscription, epoch, product, state, cut_live, cut_bulk, paused)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)
+                 ON CONFLICT (subscription, epoch) DO UPDATE SET state = excluded.state,
+                   cut_live = excluded.cut_live, cut_bulk = excluded.cut_bulk",
+            )
+            .bind(&row.id)
+            .bind(binding.epoch as i64)
+            .bind(&binding.product)
+            .bind(binding_number(binding.state))
+            .bind(binding.cut.map(|cut| cut.0.0 as i64))
+            .bind(binding.cut.map(|cut| cut.1.0 as i64))
+            .bind(&binding.paused)
+            .execute(&mut *transaction)
+            .await
+            .map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)
+    }
+
+    async fn finish_filling(&self, filling: &str, into: &str) -> Result<(), StoreError> {
+        let failed = failed("finishing a filling subscription");
+        let mut writer = self.writer.lock().await;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        for statement in [
+            "UPDATE OR IGNORE parked SET subscription = $2 WHERE subscription = $1",
+            "UPDATE OR IGNORE parked_subject SET subscription = $2 WHERE subscription = $1",
+            "INSERT INTO tally (subscription, outcome, events)
+               SELECT $2, outcome, events FROM tally WHERE subscription = $1 AND true
+               ON CONFLICT (subscription, outcome)
+                 DO UPDATE SET events = tally.events + excluded.events",
+            "DELETE FROM tally WHERE subscription = $1 AND $2 = $2",
+            "DELETE FROM parked WHERE subscription = $1 AND $2 = $2",
+            "DELETE FROM parked_subject WHERE subscription = $1 AND $2 = $2",
+            "DELETE FROM attempt WHERE subscription = $1 AND $2 = $2",
+            "DELETE FROM run WHERE subscription = $1 AND $2 = $2",
+            "UPDATE subscription SET closed = 1 WHERE id = $1 AND $2 = $2",
+        ] {
+            sqlx::query(statement)
+                .bind(filling)
+                .bind(into)
+                .execute(&mut *transaction)
+                .await
+                .map_err(&failed)?;
+        }
+        transaction.commit().await.map_err(&failed)
+    }
+
+    async fn commit(&self, delta: DeliveryDelta) -> Result<(), StoreError> {
+        let failed = failed("committing deliveries");
+        let mut writer = self.writer.lock().await;
+        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        let owned: Option<i64> = sqlx::query_scalar(
+            "SELECT 1 FROM owner o JOIN subscription s ON s.municipality = o.municipality
+             WHERE s.id = $1 AND o.epoch = $2",
+        )
+        .bind(&delta.subscription)
+        .bind(delta.owner_epoch as i64)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(&failed)?;
+        if owned.is_none() {
+            return Err(StoreError::Fenced(delta.subscription));
+        }
+        apply(&mut transaction, &delta).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)
+    }
+
+    async fn ahead(&self, subscription: &str) -> Result<HashSet<UnitKey>, StoreError> {
+        let rows = sqlx::query("SELECT stream, sequence, member FROM ahead WHERE subscription = $1")
+            .bind(subscription)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed("reading outcomes ahead of the cursor"))?;
+        Ok(rows.iter().map(key_of).collect())
+    }
+
+    async fn attempts(&self, subscription: &str) -> Result<Vec<(UnitKey, u32)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT stream, sequence, member, attempts FROM attempt WHERE subscription = $1",
+        )
+        .bind(subscription)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed("reading attempts"))?;
+        Ok(rows.iter().map(|row| (key_of(row), row.get::<i64, _>(3) as u32)).collect())
+    }
+
+    async fn runs(&self, subscription: &str) -> Result<Vec<RunRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, stream, sequence, member FROM run WHERE subscription = $1
+             ORDER BY id, ordinal",
+        )
+        .bind(subscription)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed("reading runs"))?;
+        let mut runs: Vec<RunRow> = Vec::new();
+        for row in &rows {
+            let id: String = row.get("id");
+            match runs.last_mut() {
+                Some(run) if run.id == id => run.keys.push(key_of(row)),
+                _ => runs.push(RunRow { id, keys: vec![key_of(row)] }),
+            }
+        }
+        Ok(runs)
+    }
+
+    async fn parked_subjects(&self, subscription: &str) -> Result<HashSet<Subject>, StoreError> {
+        let names: Vec<String> =
+            sqlx::query_scalar("SELECT DISTINCT subject FROM parked_subject WHERE subscription = $1")
+                .bind(subscription)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(failed("reading parked subjects"))?;
+        Ok(names.into_iter().map(Subject).collect())
+    }
+
+    async fn parked(
+        &self,
+        subscription: &str,
+        subject: Option<&Subject>,
+        after: Option<UnitKey>,
+        limit: usize,
+    ) -> Result<Vec<ParkedRow>, StoreError> {
+        let failed = failed("reading parked units");
+        let mut reader = self.readers.acquire().await.map_err(&failed)?;
+        let after = after.map_or((0, 0, -1), |key| {
+            (key.stream.number(), key.sequence as i64, i64::from(key.member))
+        });
+        let rows = sqlx::query(
+            "SELECT * FROM parked p WHERE subscription = $1
+               AND (stream, sequence, member) > ($2, $3, $4)
+               AND ($5 IS NULL OR EXISTS (SELECT 1 FROM parked_subject s
+                 WHERE s.subscription = p.subscription AND s.subject = $5 AND s.stream = p.stream
+                   AND s.sequence = p.sequence AND s.member = p.member))
+             ORDER BY stream, sequence, member LIMIT $6",
+        )
+        .bind(subscription)
+        .bind(after.0)
+        .bind(after.1)
+        .bind(after.2)
+        .bind(subject.map(|subject| subject.0.clone()))
+        .bind(limit as i64)
+        .fetch_all(&mut *reader)
+        .await
+        .map_err(&failed)?;
+        let mut parked = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let subjects =
+                subjects_of(&mut reader, subscription, key_of(row)).await.map_err(&failed)?;
+            parked.push(parked_of(row, subjects));
+        }
+        Ok(parked)
+    }
+
+    async fn parked_unit(
+        &self,
+        subscription: &str,
+        key: UnitKey,
+    ) -> Result<Option<ParkedRow>, StoreError> {
+        let failed = failed("reading a parked unit");
+        let mut reader = self.readers.acquire().await.map_err(&failed)?;
+        let row = sqlx::query(
+            "SELECT * FROM parked
+             WHERE subscription = $1 AND stream = $2 AND sequence = $3 AND member = $4",
+        )
+        .bind(subscription)
+        .bind(key.stream.number())
+        .bind(key.sequence as i64)
+        .bind(i64::from(key.member))
+        .fetch_optional(&mut *reader)
+        .await
+        .map_err(&failed)?;
+        let Some(row) = row else { return Ok(None) };
+        let subjects = subjects_of(&mut reader, subscription, key).await.map_err(&failed)?;
+        Ok(Some(parked_of(&row, subjects)))
+    }
+
+    async fn history(
+        &self,
+        m: &Municipality,
+        event_id: &str,
+    ) -> Result<Vec<HistoryRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM history WHERE municipality = $1 AND event_id = $2 ORDER BY number",
+        )
+        .bind(m.as_str())
+        .bind(event_id)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed("reading a history"))?;
+        Ok(rows
+            .iter()
+            .map(|row| HistoryRow {
+                subscription: row.get("subscription"),
+                product: row.get("product"),
+                key: key_of(row),
+                attempt: row.get::<i64, _>("attempt") as u32,
+                outcome: row.get::<i64, _>("outcome") as i32,
+                reason: row.get("reason"),
+                at_ms: row.get("at_ms"),
+            })
+            .collect())
+    }
+
+    async fn grants(
+        &self,
+        m: &Municipality,
+    ) -> Result<Vec<((Position, Position), String)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT live_position, bulk_position, text FROM granted
+             WHERE municipality = $1 ORDER BY live_position, bulk_position",
+        )
+        .bind(m.as_str())
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed("reading grants"))?;
+        Ok(rows
+            .iter()
+            .map(|row| ((position_of(row.get(0)), position_of(row.get(1))), row.get(2)))
+            .collect())
+    }
+
+    async fn put_grants(
+        &self,
+        m: &Municipality,
+        from: (Position, Position),
+        text: &str,
+    ) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock().await;
+        sqlx::query(
+            "INSERT INTO granted (municipality, live_position, bulk_position, text)
+             VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(m.as_str())
+        .bind(from.0.0 as i64)
+        .bind(from.1.0 as i64)
+        .bind(text)
+        .execute(&mut *writer)
+        .await
+        .map_err(failed("writing grants"))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+-- The hub's store. Subjects are pseudonyms, payloads are sealed, times are milliseconds since 1970.
+CREATE TABLE event (
+  municipality TEXT NOT NULL, id TEXT NOT NULL, source TEXT NOT NULL, digest BLOB NOT NULL,
+  type TEXT NOT NULL, subject TEXT NOT NULL, version INTEGER NOT NULL, file TEXT NOT NULL,
+  line INTEGER NOT NULL, published_ms INTEGER NOT NULL, traceparent TEXT NOT NULL,
+  stream INTEGER, position INTEGER,
+  PRIMARY KEY (municipality, id)
+) WITHOUT ROWID;
+CREATE INDEX event_subject ON event (municipality, subject, version);
+CREATE TABLE version (
+  municipality TEXT NOT NULL, source TEXT NOT NULL, subject TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  PRIMARY KEY (municipality, source, subject)
+) WITHOUT ROWID;
+CREATE TABLE held (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, municipality TEXT NOT NULL, source TEXT NOT NULL,
+  key TEXT NOT NULL, state INTEGER NOT NULL, rule TEXT NOT NULL, file TEXT NOT NULL,
+  line INTEGER NOT NULL, item TEXT NOT NULL, message TEXT NOT NULL, rows INTEGER NOT NULL,
+  held_ms INTEGER NOT NULL, kind INTEGER NOT NULL, key_id TEXT NOT NULL, content BLOB NOT NULL,
+  corrected_by TEXT NOT NULL DEFAULT '',
+  UNIQUE (municipality, source, key, file, line)
+);
+CREATE INDEX held_state ON held (municipality, state, number);
+CREATE TABLE held_subject (
+  number INTEGER NOT NULL, ordinal INTEGER NOT NULL, municipality TEXT NOT NULL,
+  source TEXT NOT NULL, subject TEXT NOT NULL, version INTEGER NOT NULL, open INTEGER NOT NULL,
+  PRIMARY KEY (number, ordinal)
+) WITHOUT ROWID;
+CREATE INDEX held_subject_open ON held_subject (municipality, source, subject) WHERE open = 1;
+CREATE TABLE held_event (
+  municipality TEXT NOT NULL, id TEXT NOT NULL, number INTEGER NOT NULL, ordinal INTEGER NOT NULL,
+  digest BLOB NOT NULL,
+  PRIMARY KEY (municipality, id, number)
+) WITHOUT ROWID;
+CREATE INDEX held_event_number ON held_event (number, ordinal);
+CREATE TABLE capture (
+  municipality TEXT NOT NULL, source TEXT NOT NULL, epoch INTEGER NOT NULL, product TEXT NOT NULL,
+  cursor TEXT,
+  PRIMARY KEY (municipality, source)
+) WITHOUT ROWID;
+CREATE TABLE snapshot (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, municipality TEXT NOT NULL, source TEXT NOT NULL,
+  snapshot_id TEXT NOT NULL, bulk_start INTEGER NOT NULL, bulk_end INTEGER,
+  live_mark INTEGER NOT NULL,
+  UNIQUE (municipality, source, snapshot_id)
+);
+CREATE TABLE tail (
+  municipality TEXT NOT NULL, stream INTEGER NOT NULL, position INTEGER NOT NULL,
+  PRIMARY KEY (municipality, stream)
+) WITHOUT ROWID;
+
+CREATE TABLE owner (
+  municipality TEXT PRIMARY KEY, epoch INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE subscription (
+  id TEXT PRIMARY KEY, municipality TEXT NOT NULL, system TEXT NOT NULL,
+  live_position INTEGER NOT NULL, live_sequence INTEGER NOT NULL,
+  bulk_position INTEGER NOT NULL, bulk_sequence INTEGER NOT NULL,
+  filled INTEGER NOT NULL, until_live INTEGER, until_bulk INTEGER, closed INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE binding (
+  subscription TEXT NOT NULL, epoch INTEGER NOT NULL, product TEXT NOT NULL,
+  state INTEGER NOT NULL, cut_live INTEGER, cut_bulk INTEGER, paused TEXT NOT NULL,
+  PRIMARY KEY (subscription, epoch)
+) WITHOUT ROWID;
+CREATE TABLE tally (
+  subscription TEXT NOT NULL, outcome INTEGER NOT NULL, events INTEGER NOT NULL,
+  PRIMARY KEY (subscription, outcome)
+) WITHOUT ROWID;
+CREATE TABLE ahead (
+  subscription TEXT NOT NULL, stream INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  member INTEGER NOT NULL,
+  PRIMARY KEY (subscription, stream, sequence, member)
+) WITHOUT ROWID;
+CREATE TABLE attempt (
+  subscription TEXT NOT NULL, stream INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  member INTEGER NOT NULL, attempts INTEGER NOT NULL,
+  PRIMARY KEY (subscription, stream, sequence, member)
+) WITHOUT ROWID;
+CREATE TABLE run (
+  subscription TEXT NOT NULL, id TEXT NOT NULL, ordinal INTEGER NOT NULL, stream INTEGER NOT NULL,
+  sequence INTEGER NOT NULL, member INTEGER NOT NULL,
+  PRIMARY KEY (subscription, id, ordinal)
+) WITHOUT ROWID;
+CREATE TABLE parked (
+  subscription TEXT NOT NULL, stream INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  member INTEGER NOT NULL, state INTEGER NOT NULL, reason TEXT NOT NULL, field TEXT NOT NULL,
+  message TEXT NOT NULL, attempts INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+  position INTEGER NOT NULL, event_ids TEXT NOT NULL, events INTEGER NOT NULL,
+  key_id TEXT NOT NULL, content BLOB NOT NULL,
+  PRIMARY KEY (subscription, stream, sequence, member)
+) WITHOUT ROWID;
+CREATE TABLE parked_subject (
+  subscription TEXT NOT NULL, subject TEXT NOT NULL, stream INTEGER NOT NULL,
+  sequence INTEGER NOT NULL, member INTEGER NOT NULL, ordinal INTEGER NOT NULL,
+  PRIMARY KEY (subscription, subject, stream, sequence, member)
+) WITHOUT ROWID;
+CREATE INDEX parked_subject_unit
+  ON parked_subject (subscription, stream, sequence, member, ordinal);
+CREATE TABLE history (
+  number INTEGER PRIMARY KEY, municipality TEXT NOT NULL, event_id TEXT NOT NULL,
+  subscription TEXT NOT NULL, product TEXT NOT NULL, stream INTEGER NOT NULL,
+  sequence INTEGER NOT NULL, member INTEGER NOT NULL, attempt INTEGER NOT NULL,
+  outcome INTEGER NOT NULL, reason TEXT NOT NULL, at_ms INTEGER NOT NULL
+);
+CREATE INDEX history_event ON history (municipality, event_id);
+CREATE TABLE granted (
+  municipality TEXT NOT NULL, live_position INTEGER NOT NULL, bulk_position INTEGER NOT NULL,
+  text TEXT NOT NULL,
+  PRIMARY KEY (municipality, live_position, bulk_position)
+) WITHOUT ROWID;
