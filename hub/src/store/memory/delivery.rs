@@ -10,11 +10,11 @@ use musubi_proto::hub::v1::Outcome;
 
 use super::MemoryStore;
 use crate::event::{Municipality, Position, Stream, Subject};
+use crate::store::StoreError;
 use crate::store::delivery::{
     BindingRow, Cursor, DeliveryDelta, DeliveryStore, Done, HistoryRow, OutcomeTally, ParkedRow,
     ParkedState, RunRow, SubscriptionRow, UnitKey,
 };
-use crate::store::StoreError;
 
 type GrantsVersion = ((Position, Position), String);
 
@@ -50,8 +50,17 @@ impl Subscription {
     }
 
     /// Takes a control record's word for everything that deliveries do not move.
-    fn rewrite(&mut self, new: SubscriptionRow) {
+    fn rewrite(&mut self, mut new: SubscriptionRow) {
         let old = &self.row;
+        for binding in &mut new.bindings {
+            if let Some(known) = old
+                .bindings
+                .iter()
+                .find(|known| known.epoch == binding.epoch)
+            {
+                known.paused.clone_into(&mut binding.paused);
+            }
+        }
         self.row = SubscriptionRow {
             live: old.live,
             bulk: old.bulk,
@@ -76,7 +85,10 @@ impl Subscription {
 
     fn binding_mut(&mut self) -> Option<&mut BindingRow> {
         let epoch = self.row.binding()?.epoch;
-        self.row.bindings.iter_mut().find(|binding| binding.epoch == epoch)
+        self.row
+            .bindings
+            .iter_mut()
+            .find(|binding| binding.epoch == epoch)
     }
 
     fn cursor_mut(&mut self, stream: Stream) -> &mut Cursor {
@@ -96,15 +108,16 @@ impl Subscription {
             self.attempts.remove(&done.key);
             self.ahead.insert(done.key);
         }
-        for key in delta.unpark {
-            self.parked.remove(&key);
-        }
         for row in delta.park {
             self.ahead.insert(row.key);
             self.parked.insert(row.key, row);
         }
+        for key in delta.unpark {
+            self.parked.remove(&key);
+        }
         let row = &self.row;
-        self.ahead.retain(|key| key.sequence >= row.cursor(key.stream).sequence);
+        self.ahead
+            .retain(|key| key.sequence >= row.cursor(key.stream).sequence);
         for run in delta.runs_open {
             if self.runs.iter().all(|open| open.id != run.id) {
                 self.runs.push(run);
@@ -123,7 +136,10 @@ impl Subscription {
         self.ahead.clear();
         self.attempts.clear();
         self.runs.clear();
-        (std::mem::take(&mut self.parked), std::mem::take(&mut self.row.tally))
+        (
+            std::mem::take(&mut self.parked),
+            std::mem::take(&mut self.row.tally),
+        )
     }
 
     fn take_over(&mut self, parked: BTreeMap<UnitKey, ParkedRow>, tally: OutcomeTally) {
@@ -155,7 +171,10 @@ fn count(tally: &mut OutcomeTally, done: &Done) {
 impl Delivered {
     fn record(&mut self, m: &Municipality, subscription: &str, done: &Done) {
         for event_id in &done.event_ids {
-            let steps = self.history.entry((m.clone(), event_id.clone())).or_default();
+            let steps = self
+                .history
+                .entry((m.clone(), event_id.clone()))
+                .or_default();
             steps.push(HistoryRow {
                 subscription: subscription.to_owned(),
                 product: done.product.clone(),
@@ -170,7 +189,10 @@ impl Delivered {
 
     fn commit(&mut self, delta: DeliveryDelta) -> Result<(), StoreError> {
         let fenced = || StoreError::Fenced(delta.subscription.clone());
-        let m = self.subscriptions.get(&delta.subscription).ok_or_else(fenced)?;
+        let m = self
+            .subscriptions
+            .get(&delta.subscription)
+            .ok_or_else(fenced)?;
         let m = m.row.municipality.clone();
         if self.owners.get(&m) != Some(&delta.owner_epoch) {
             return Err(fenced());
@@ -187,7 +209,12 @@ impl Delivered {
 
 impl MemoryStore {
     fn of<T: Default>(&self, subscription: &str, find: impl FnOnce(&Subscription) -> T) -> T {
-        self.lock().delivered.subscriptions.get(subscription).map(find).unwrap_or_default()
+        self.lock()
+            .delivered
+            .subscriptions
+            .get(subscription)
+            .map(find)
+            .unwrap_or_default()
     }
 }
 
@@ -202,11 +229,15 @@ impl DeliveryStore for MemoryStore {
 
     async fn municipalities(&self) -> Result<Vec<Municipality>, StoreError> {
         let state = self.lock();
-        let publishing = state.published.iter().filter(|(_, published)| published.has_events());
-        let receiving = state.delivered.subscriptions.values();
-        let all: BTreeSet<&Municipality> = publishing
-            .map(|(m, _)| m)
-            .chain(receiving.map(|subscription| &subscription.row.municipality))
+        let delivered = &state.delivered;
+        let receiving = delivered
+            .subscriptions
+            .values()
+            .map(|s| &s.row.municipality);
+        let publishing = state.published.keys();
+        let all: BTreeSet<_> = publishing
+            .chain(receiving)
+            .chain(delivered.owners.keys())
             .collect();
         Ok(all.into_iter().cloned().collect())
     }
@@ -214,7 +245,10 @@ impl DeliveryStore for MemoryStore {
     async fn subscriptions(&self, m: &Municipality) -> Result<Vec<SubscriptionRow>, StoreError> {
         let state = self.lock();
         let all = state.delivered.subscriptions.values();
-        Ok(all.filter(|s| s.row.municipality == *m).map(Subscription::shown).collect())
+        Ok(all
+            .filter(|s| s.row.municipality == *m)
+            .map(Subscription::shown)
+            .collect())
     }
 
     async fn put_subscription(&self, row: SubscriptionRow) -> Result<(), StoreError> {
@@ -253,7 +287,11 @@ impl DeliveryStore for MemoryStore {
 
     async fn attempts(&self, subscription: &str) -> Result<Vec<(UnitKey, u32)>, StoreError> {
         Ok(self.of(subscription, |found| {
-            found.attempts.iter().map(|(key, attempts)| (*key, *attempts)).collect()
+            found
+                .attempts
+                .iter()
+                .map(|(key, attempts)| (*key, *attempts))
+                .collect()
         }))
     }
 
@@ -263,7 +301,11 @@ impl DeliveryStore for MemoryStore {
 
     async fn parked_subjects(&self, subscription: &str) -> Result<HashSet<Subject>, StoreError> {
         Ok(self.of(subscription, |found| {
-            found.parked.values().flat_map(|row| row.subjects.iter().cloned()).collect()
+            found
+                .parked
+                .values()
+                .flat_map(|row| row.subjects.iter().cloned())
+                .collect()
         }))
     }
 
@@ -279,7 +321,13 @@ impl DeliveryStore for MemoryStore {
                 && subject.is_none_or(|subject| row.subjects.contains(subject))
         };
         Ok(self.of(subscription, |found| {
-            found.parked.values().filter(shown).take(limit).cloned().collect()
+            found
+                .parked
+                .values()
+                .filter(shown)
+                .take(limit)
+                .cloned()
+                .collect()
         }))
     }
 
@@ -297,11 +345,23 @@ impl DeliveryStore for MemoryStore {
         event_id: &str,
     ) -> Result<Vec<HistoryRow>, StoreError> {
         let key = (m.clone(), event_id.to_owned());
-        Ok(self.lock().delivered.history.get(&key).cloned().unwrap_or_default())
+        Ok(self
+            .lock()
+            .delivered
+            .history
+            .get(&key)
+            .cloned()
+            .unwrap_or_default())
     }
 
     async fn grants(&self, m: &Municipality) -> Result<Vec<GrantsVersion>, StoreError> {
-        Ok(self.lock().delivered.grants.get(m).cloned().unwrap_or_default())
+        Ok(self
+            .lock()
+            .delivered
+            .grants
+            .get(m)
+            .cloned()
+            .unwrap_or_default())
     }
 
     async fn put_grants(
@@ -312,9 +372,8 @@ impl DeliveryStore for MemoryStore {
     ) -> Result<(), StoreError> {
         let mut state = self.lock();
         let versions = state.delivered.grants.entry(m.clone()).or_default();
-        match versions.iter_mut().find(|(known, _)| *known == from) {
-            Some((_, known)) => text.clone_into(known),
-            None => versions.push((from, text.to_owned())),
+        if versions.iter().all(|(known, _)| *known != from) {
+            versions.push((from, text.to_owned()));
         }
         versions.sort_by_key(|(from, _)| *from);
         Ok(())

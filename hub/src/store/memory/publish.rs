@@ -9,19 +9,19 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use crate::event::{Municipality, Position, Stream, Subject};
+use crate::store::StoreError;
 use crate::store::publish::{
     CaptureState, Claim, HeldFilter, HeldRow, HeldState, IndexedEvent, Known, NewHeld, Placed,
     PublishDelta, PublishStore, SnapshotMark, VersionOf,
 };
-use crate::store::StoreError;
 
 /// What one municipality published.
 #[derive(Debug, Default)]
 pub(super) struct Published {
     /// In the order of claims.
     events: Vec<IndexedEvent>,
-    /// Places in `events`; sources may use the same id.
-    by_id: HashMap<String, Vec<usize>>,
+    /// Places in `events`; an id is one event, whoever the source is.
+    by_id: HashMap<String, usize>,
     versions: HashMap<(String, Subject), u32>,
     held: BTreeMap<String, HeldRow>,
     captures: HashMap<String, CaptureState>,
@@ -30,61 +30,74 @@ pub(super) struct Published {
 }
 
 impl Published {
-    pub(super) fn has_events(&self) -> bool {
-        !self.events.is_empty()
+    fn event(&self, id: &str) -> Option<&IndexedEvent> {
+        self.by_id.get(id).map(|&place| &self.events[place])
     }
 
-    fn place_of(&self, source: &str, id: &str) -> Option<usize> {
-        let places = self.by_id.get(id)?;
-        places.iter().copied().find(|&place| self.events[place].source == source)
+    fn open_held(&self) -> impl Iterator<Item = &HeldRow> {
+        self.held.values().filter(|row| is_open(row.held.state))
     }
 
-    fn open_held<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a HeldRow> {
-        self.held.values().filter(move |row| row.held.source == source && is_open(row.held.state))
-    }
-
-    fn known(&self, source: &str, id: &str) -> Option<Known> {
-        let held = self.open_held(source).find_map(|row| {
+    fn known(&self, id: &str) -> Option<Known> {
+        let held = self.open_held().find_map(|row| {
             let (_, digest) = row.held.events.iter().find(|(held_id, _)| held_id == id)?;
-            Some(Known::Held { held_id: row.id.clone(), digest: digest.clone() })
+            Some(Known::Held {
+                held_id: row.id.clone(),
+                digest: digest.clone(),
+            })
         });
         held.or_else(|| {
-            let event = &self.events[self.place_of(source, id)?];
-            Some(Known::Claimed { digest: event.claim.digest.clone(), at: event.at })
+            let event = self.event(id)?;
+            Some(Known::Claimed {
+                digest: event.claim.digest.clone(),
+                at: event.at,
+            })
         })
     }
 
     fn claim(&mut self, source: &str, claim: Claim) -> usize {
-        if let Some(place) = self.place_of(source, &claim.id) {
+        if let Some(&place) = self.by_id.get(&claim.id) {
             return place;
         }
         let place = self.events.len();
-        self.by_id.entry(claim.id.clone()).or_default().push(place);
-        self.events.push(IndexedEvent { source: source.to_owned(), claim, at: None });
+        self.by_id.insert(claim.id.clone(), place);
+        self.events.push(IndexedEvent {
+            source: source.to_owned(),
+            claim,
+            at: None,
+        });
         place
     }
 
     fn place(&mut self, placed: Placed) {
         let place = self.claim(&placed.source, placed.claim);
         // A repeat of the record stands behind the one that counts.
-        self.events[place].at.get_or_insert((placed.stream, placed.position));
+        self.events[place]
+            .at
+            .get_or_insert((placed.stream, placed.position));
     }
 
-    fn hold(&mut self, new: NewHeld) {
-        let held_already = self.held.values().any(|row| {
+    fn hold(&mut self, new: NewHeld) -> String {
+        let held_already = self.held.values().find(|row| {
             let held = &row.held;
             (&held.source, &held.key, &held.file, held.line)
                 == (&new.source, &new.key, &new.file, new.line)
         });
-        if !held_already {
-            let id = format!("held-{:012}", self.held.len() + 1);
-            self.held.insert(id.clone(), HeldRow { id, held: new, corrected_by: String::new() });
+        if let Some(row) = held_already {
+            return row.id.clone();
         }
+        let id = format!("held-{:012}", self.held.len() + 1);
+        let row = HeldRow {
+            id: id.clone(),
+            held: new,
+            corrected_by: String::new(),
+        };
+        self.held.insert(id.clone(), row);
+        id
     }
 
     fn close_held(&mut self, placed: &[Placed]) {
-        let ids: HashSet<(&str, &str)> =
-            placed.iter().map(|placed| (&*placed.source, &*placed.claim.id)).collect();
+        let ids: HashSet<&str> = placed.iter().map(|placed| &*placed.claim.id).collect();
         let versions: HashMap<(&str, &Subject, u32), &str> = placed
             .iter()
             .map(|Placed { source, claim, .. }| {
@@ -92,10 +105,9 @@ impl Published {
             })
             .collect();
         for row in self.held.values_mut() {
-            let source = row.held.source.as_str();
             match row.held.state {
                 HeldState::Waiting => {
-                    if row.held.events.iter().any(|(id, _)| ids.contains(&(source, id))) {
+                    if row.held.events.iter().any(|(id, _)| ids.contains(&**id)) {
                         row.held.state = HeldState::Released;
                     }
                 }
@@ -110,7 +122,10 @@ impl Published {
     }
 
     fn raise(&mut self, raised: VersionOf) {
-        let version = self.versions.entry((raised.source, raised.subject)).or_default();
+        let version = self
+            .versions
+            .entry((raised.source, raised.subject))
+            .or_default();
         *version = raised.version.max(*version);
     }
 
@@ -124,10 +139,7 @@ impl Published {
         }
     }
 
-    fn commit(&mut self, delta: PublishDelta) {
-        for held in delta.hold {
-            self.hold(held);
-        }
+    fn commit(&mut self, delta: PublishDelta) -> Vec<String> {
         self.close_held(&delta.placed);
         for placed in delta.placed {
             self.place(placed);
@@ -136,10 +148,16 @@ impl Published {
             self.raise(raised);
         }
         for (held_id, event) in delta.corrected {
-            if let Some(row) = self.held.get_mut(&held_id).filter(|row| is_open(row.held.state)) {
+            if let Some(row) = self
+                .held
+                .get_mut(&held_id)
+                .filter(|row| is_open(row.held.state))
+            {
                 correct(row, &event);
             }
         }
+        // After the closing: what is refused beside an accepted version stays open for a clerk.
+        let held_ids = delta.hold.into_iter().map(|held| self.hold(held)).collect();
         if let Some((source, cursor)) = delta.cursor {
             self.captures.entry(source).or_default().cursor = Some(cursor);
         }
@@ -147,9 +165,10 @@ impl Published {
             self.mark(mark);
         }
         for (stream, position) in delta.tail {
-            let tail = self.tails.entry(stream).or_default();
+            let tail = self.tails.entry(stream).or_insert(position);
             *tail = position.max(*tail);
         }
+        held_ids
     }
 }
 
@@ -196,11 +215,13 @@ impl PublishStore for MemoryStore {
     async fn known(
         &self,
         m: &Municipality,
-        source: &str,
+        _source: &str,
         ids: &[String],
     ) -> Result<HashMap<String, Known>, StoreError> {
         Ok(self.read(m, |published| {
-            ids.iter().filter_map(|id| Some((id.clone(), published.known(source, id)?))).collect()
+            ids.iter()
+                .filter_map(|id| Some((id.clone(), published.known(id)?)))
+                .collect()
         }))
     }
 
@@ -225,9 +246,15 @@ impl PublishStore for MemoryStore {
         subjects: &[Subject],
     ) -> Result<HashMap<Subject, u32>, StoreError> {
         Ok(self.read(m, |published| {
-            let version =
-                |subject: &Subject| published.versions.get(&(source.to_owned(), subject.clone()));
-            subjects.iter().filter_map(|s| Some((s.clone(), *version(s)?))).collect()
+            let version = |subject: &Subject| {
+                published
+                    .versions
+                    .get(&(source.to_owned(), subject.clone()))
+            };
+            subjects
+                .iter()
+                .filter_map(|s| Some((s.clone(), *version(s)?)))
+                .collect()
         }))
     }
 
@@ -239,8 +266,11 @@ impl PublishStore for MemoryStore {
     ) -> Result<Vec<HeldRow>, StoreError> {
         Ok(self.read(m, |published| {
             let concerned =
-                |row: &&HeldRow| row.held.subjects.iter().any(|(s, _)| subjects.contains(s));
-            published.open_held(source).filter(concerned).cloned().collect()
+                |row: &HeldRow| row.held.subjects.iter().any(|(s, _)| subjects.contains(s));
+            let open = published
+                .open_held()
+                .filter(|row| row.held.source == source);
+            open.filter(|row| concerned(row)).cloned().collect()
         }))
     }
 
@@ -248,9 +278,8 @@ impl PublishStore for MemoryStore {
         &self,
         m: &Municipality,
         delta: PublishDelta,
-    ) -> Result<(), StoreError> {
-        self.write(m, |published| published.commit(delta));
-        Ok(())
+    ) -> Result<Vec<String>, StoreError> {
+        Ok(self.write(m, |published| published.commit(delta)))
     }
 
     async fn find_event(
@@ -258,10 +287,7 @@ impl PublishStore for MemoryStore {
         m: &Municipality,
         id: &str,
     ) -> Result<Option<IndexedEvent>, StoreError> {
-        Ok(self.read(m, |published| {
-            let place = *published.by_id.get(id)?.first()?;
-            Some(published.events[place].clone())
-        }))
+        Ok(self.read(m, |published| published.event(id).cloned()))
     }
 
     async fn events_of(
@@ -271,13 +297,18 @@ impl PublishStore for MemoryStore {
         limit: usize,
     ) -> Result<Vec<IndexedEvent>, StoreError> {
         Ok(self.read(m, |published| {
-            let about = published.events.iter().filter(|event| event.claim.subject == *subject);
+            let about = published
+                .events
+                .iter()
+                .filter(|event| event.claim.subject == *subject);
             about.take(limit).cloned().collect()
         }))
     }
 
     async fn committed_tail(&self, m: &Municipality, s: Stream) -> Result<Position, StoreError> {
-        Ok(self.read(m, |published| published.tails.get(&s).copied().unwrap_or_default()))
+        let tail = self.read(m, |published| published.tails.get(&s).copied());
+        // Logs begin behind position 0.
+        Ok(tail.unwrap_or(Position(1)))
     }
 
     async fn snapshots(&self, m: &Municipality) -> Result<Vec<SnapshotMark>, StoreError> {
@@ -287,7 +318,9 @@ impl PublishStore for MemoryStore {
     }
 
     async fn capture(&self, m: &Municipality, source: &str) -> Result<CaptureState, StoreError> {
-        Ok(self.read(m, |published| published.captures.get(source).cloned().unwrap_or_default()))
+        Ok(self.read(m, |published| {
+            published.captures.get(source).cloned().unwrap_or_default()
+        }))
     }
 
     async fn bind_capture(
@@ -312,8 +345,16 @@ impl PublishStore for MemoryStore {
         limit: usize,
     ) -> Result<(Vec<HeldRow>, u64), StoreError> {
         Ok(self.read(m, |published| {
-            let shown = || published.held.values().filter(|row| shows(filter, row.held.state));
-            let page = shown().filter(|row| row.id.as_str() > after).take(limit).cloned();
+            let shown = || {
+                published
+                    .held
+                    .values()
+                    .filter(|row| shows(filter, row.held.state))
+            };
+            let page = shown()
+                .filter(|row| row.id.as_str() > after)
+                .take(limit)
+                .cloned();
             (page.collect(), shown().count() as u64)
         }))
     }
