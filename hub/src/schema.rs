@@ -42,6 +42,8 @@ pub struct MessageShape {
     pub has_required: bool,
     /// True for the standard `Address`.
     pub is_address: bool,
+    /// Number of its oneofs.
+    pub oneofs: usize,
     fields: Vec<FieldShape>,
 }
 
@@ -58,7 +60,7 @@ pub struct FieldShape {
     pub kind: Kind,
     /// True for lists and maps.
     pub repeated: bool,
-    /// Place of the oneof that the field belongs to.
+    /// Place, below [`MessageShape::oneofs`], of the oneof that the field belongs to.
     pub oneof: Option<usize>,
     /// True when a publisher must set it.
     pub required: bool,
@@ -129,6 +131,8 @@ pub struct RecordPlace {
     pub protection: u32,
     /// Number of `level` in the protection.
     pub level: u32,
+    /// Number of the current address in the record.
+    pub address: Option<u32>,
 }
 
 impl Schema {
@@ -192,10 +196,16 @@ impl MessageShape {
     pub fn place(&self, number: u32) -> Option<usize> {
         // Most messages number their fields from 1 without gaps.
         let guess = (number as usize).wrapping_sub(1);
-        if self.fields.get(guess).is_some_and(|field| field.number == number) {
+        if self
+            .fields
+            .get(guess)
+            .is_some_and(|field| field.number == number)
+        {
             return Some(guess);
         }
-        self.fields.binary_search_by_key(&number, |field| field.number).ok()
+        self.fields
+            .binary_search_by_key(&number, |field| field.number)
+            .ok()
     }
 
     /// Finds a field by its name.

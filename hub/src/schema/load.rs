@@ -50,7 +50,9 @@ pub enum SchemaError {
 }
 
 pub(super) fn load(pool: &DescriptorPool) -> Result<Schema, SchemaError> {
-    let item = pool.get_extension_by_name(ITEM_OPTION).ok_or(SchemaError::NoItemOption)?;
+    let item = pool
+        .get_extension_by_name(ITEM_OPTION)
+        .ok_or(SchemaError::NoItemOption)?;
     let mut loader = Loader {
         item,
         messages: Vec::new(),
@@ -93,7 +95,12 @@ fn event_names(pool: &DescriptorPool) -> Vec<String> {
     let parts: HashSet<String> = pool
         .all_messages()
         .flat_map(|message| message.fields().collect::<Vec<_>>())
-        .filter_map(|field| field.kind().as_message().map(|held| held.full_name().to_owned()))
+        .filter_map(|field| {
+            field
+                .kind()
+                .as_message()
+                .map(|held| held.full_name().to_owned())
+        })
         .collect();
     pool.all_messages()
         .filter(|message| {
@@ -129,18 +136,21 @@ fn record_place(
     event: &MessageShape,
     record: &FieldShape,
 ) -> Result<RecordPlace, SchemaError> {
-    let missing = || SchemaError::NoProtection { event: event.name.clone() };
+    let missing = || SchemaError::NoProtection {
+        event: event.name.clone(),
+    };
     let held = |field: &FieldShape| field.message().map(|index| schema.at(index));
-    let protection = held(record)
-        .and_then(|record| record.field_named("protection"))
+    let shape = held(record).ok_or_else(missing)?;
+    let protection = shape.field_named("protection").ok_or_else(missing)?;
+    let level = held(protection)
+        .and_then(|flags| flags.field_named("level"))
         .ok_or_else(missing)?;
-    let level =
-        held(protection).and_then(|flags| flags.field_named("level")).ok_or_else(missing)?;
     Ok(RecordPlace {
         number: record.number,
         required: record.required,
         protection: protection.number,
         level: level.number,
+        address: shape.field_named("address").map(|field| field.number),
     })
 }
 
@@ -151,7 +161,8 @@ impl Loader {
         }
         let index = MessageIndex(self.messages.len());
         self.messages.push(None);
-        self.by_name.insert(descriptor.full_name().to_owned(), index);
+        self.by_name
+            .insert(descriptor.full_name().to_owned(), index);
         let mut fields = Vec::new();
         for field in descriptor.fields() {
             fields.push(self.field(&field)?);
@@ -162,6 +173,10 @@ impl Loader {
             map_entry: descriptor.is_map_entry(),
             has_required: fields.iter().any(|field| field.required),
             is_address: descriptor.full_name() == ADDRESS_MESSAGE,
+            oneofs: descriptor
+                .oneofs()
+                .filter(|oneof| !oneof.is_synthetic())
+                .count(),
             fields,
         });
         Ok(index)
@@ -217,8 +232,12 @@ impl Loader {
         let mut numbers: Vec<i32> = descriptor.values().map(|value| value.number()).collect();
         numbers.sort_unstable();
         let index = EnumIndex(self.enums.len());
-        self.enums.push(EnumShape { name: descriptor.full_name().to_owned(), numbers });
-        self.enums_by_name.insert(descriptor.full_name().to_owned(), index);
+        self.enums.push(EnumShape {
+            name: descriptor.full_name().to_owned(),
+            numbers,
+        });
+        self.enums_by_name
+            .insert(descriptor.full_name().to_owned(), index);
         index
     }
 
@@ -227,20 +246,26 @@ impl Loader {
         if !options.has_extension(&self.item) {
             return Ok(Item::default());
         }
-        options.get_extension(&self.item).as_message().and_then(Item::read).ok_or_else(|| {
-            SchemaError::Item {
+        options
+            .get_extension(&self.item)
+            .as_message()
+            .and_then(Item::read)
+            .ok_or_else(|| SchemaError::Item {
                 message: descriptor.parent_message().full_name().to_owned(),
                 field: descriptor.name().to_owned(),
-            }
-        })
+            })
     }
 }
 
 /// Place of the oneof that the contract shows; `optional` fields have a hidden one, which
 /// does not count.
 fn oneof(descriptor: &FieldDescriptor) -> Option<usize> {
-    let oneof = descriptor.containing_oneof().filter(|oneof| !oneof.is_synthetic())?;
-    descriptor.parent_message().oneofs().position(|other| other == oneof)
+    let oneof = descriptor.containing_oneof()?;
+    let message = descriptor.parent_message();
+    message
+        .oneofs()
+        .filter(|other| !other.is_synthetic())
+        .position(|other| other == oneof)
 }
 
 #[derive(Default)]

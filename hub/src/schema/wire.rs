@@ -85,18 +85,27 @@ impl<'a> Fields<'a> {
         let tag = before(start, rest);
         let value = match key & 7 {
             0 => WireValue::Varint(take_varint(&mut rest)?),
-            1 => take(&mut rest, 8).map(|_| WireValue::Fixed64).ok_or(WireError::Truncated)?,
+            1 => take(&mut rest, 8)
+                .map(|_| WireValue::Fixed64)
+                .ok_or(WireError::Truncated)?,
             2 => {
                 let length = take_varint(&mut rest)?;
                 let length = usize::try_from(length).map_err(|_| WireError::LengthOverEnd)?;
                 WireValue::Bytes(take(&mut rest, length).ok_or(WireError::LengthOverEnd)?)
             }
             3 | 4 => return Err(WireError::Group),
-            5 => take(&mut rest, 4).map(|_| WireValue::Fixed32).ok_or(WireError::Truncated)?,
+            5 => take(&mut rest, 4)
+                .map(|_| WireValue::Fixed32)
+                .ok_or(WireError::Truncated)?,
             _ => return Err(WireError::InvalidTag),
         };
         self.rest = rest;
-        Ok(WireField { number: number as u32, value, tag, raw: before(start, rest) })
+        Ok(WireField {
+            number: number as u32,
+            value,
+            tag,
+            raw: before(start, rest),
+        })
     }
 }
 
@@ -170,7 +179,11 @@ pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 fn whole(list: &[u8], width: usize) -> Result<(), WireError> {
-    if list.len().is_multiple_of(width) { Ok(()) } else { Err(WireError::Truncated) }
+    if list.len().is_multiple_of(width) {
+        Ok(())
+    } else {
+        Err(WireError::Truncated)
+    }
 }
 
 fn take_varint(rest: &mut &[u8]) -> Result<u64, WireError> {
@@ -205,12 +218,16 @@ mod tests {
     use super::*;
 
     fn read(data: &[u8]) -> Result<Vec<u32>, WireError> {
-        Fields::new(data).map(|field| field.map(|field| field.number)).collect()
+        Fields::new(data)
+            .map(|field| field.map(|field| field.number))
+            .collect()
     }
 
     #[test]
     fn well_formed_fields_are_read_in_order() {
-        let data = [0x08, 0x01, 0x12, 0x02, 0xff, 0xff, 0x1d, 0, 0, 0, 0, 0x21, 1, 2, 3, 4, 5, 6, 7, 8];
+        let data = [
+            0x08, 0x01, 0x12, 0x02, 0xff, 0xff, 0x1d, 0, 0, 0, 0, 0x21, 1, 2, 3, 4, 5, 6, 7, 8,
+        ];
         assert_eq!(read(&data), Ok(vec![1, 2, 3, 4]));
         assert_eq!(read(&[]), Ok(vec![]));
         // A varint may be padded as long as it fits.
@@ -232,7 +249,12 @@ mod tests {
             (&[0x0f], WireError::InvalidTag),
             (&[0x80, 0x80, 0x80, 0x80, 0x10, 0x00], WireError::InvalidTag),
             (&[0x12, 0x03, 0x01, 0x02], WireError::LengthOverEnd),
-            (&[0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], WireError::LengthOverEnd),
+            (
+                &[
+                    0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01,
+                ],
+                WireError::LengthOverEnd,
+            ),
             (&[0x0b, 0x0c], WireError::Group),
             (&[0x0c], WireError::Group),
             (&[0x0d, 0x00, 0x00], WireError::Truncated),
