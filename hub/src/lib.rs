@@ -4,6 +4,7 @@
 //! Must never know a vendor's product or depend on an adapter.
 //! Read next: `ARCHITECTURE.md`, which follows one event through these files.
 
+pub mod clock;
 pub mod event;
 pub mod limits;
 

@@ -247,9 +247,13 @@ pub trait PublishStore: Send + Sync + std::fmt::Debug {
         source: &str,
         subjects: &[Subject],
     ) -> Result<Vec<HeldRow>, StoreError>;
-    /// Applies a delta.
-    async fn commit_publish(&self, m: &Municipality, delta: PublishDelta)
-    -> Result<(), StoreError>;
+    /// Applies a delta and returns the ids of the units in `hold`, in order (also of those that
+    /// were held already).
+    async fn commit_publish(
+        &self,
+        m: &Municipality,
+        delta: PublishDelta,
+    ) -> Result<Vec<String>, StoreError>;
     /// Finds one event.
     async fn find_event(
         &self,

@@ -126,7 +126,9 @@ async fn tally_of(
             Ok(Outcome::Duplicate) => tally.duplicate += events,
             Ok(Outcome::NotRelevant) => tally.not_relevant += events,
             Ok(Outcome::PendingReview) => tally.pending_review += events,
-            _ => tally.superseded += events,
+            Ok(Outcome::Superseded) => tally.superseded += events,
+            // A refusal counts as long as its events are parked.
+            _ => {}
         }
     }
     let parked = sqlx::query(
@@ -378,9 +380,6 @@ async fn apply(
     for (stream, cursor) in &delta.cursors {
         move_cursor(connection, subscription, *stream, *cursor).await?;
     }
-    for done in &delta.done {
-        put_done(connection, subscription, done).await?;
-    }
     for (key, attempts) in &delta.attempts {
         sqlx::query(
             "INSERT INTO attempt (subscription, stream, sequence, member, attempts)
@@ -396,6 +395,9 @@ async fn apply(
         .execute(&mut *connection)
         .await?;
     }
+    for done in &delta.done {
+        put_done(connection, subscription, done).await?;
+    }
     for row in &delta.park {
         put_parked(connection, subscription, row).await?;
     }
@@ -410,12 +412,15 @@ async fn apply(
             .await?;
     }
     if let Some(reason) = &delta.paused {
+        let filling = subscription.contains('~');
+        let now = if filling { BindingState::Filling } else { BindingState::Serving };
         sqlx::query(
             "UPDATE binding SET paused = $2 WHERE subscription = $1 AND epoch =
-               (SELECT max(epoch) FROM binding WHERE subscription = $1)",
+               (SELECT max(epoch) FROM binding WHERE subscription = $1 AND state = $3)",
         )
         .bind(subscription)
         .bind(reason)
+        .bind(binding_number(now))
         .execute(&mut *connection)
         .await?;
     }

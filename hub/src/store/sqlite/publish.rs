@@ -212,7 +212,7 @@ async fn hold(
     connection: &mut SqliteConnection,
     m: &Municipality,
     held: &NewHeld,
-) -> Result<(), sqlx::Error> {
+) -> Result<i64, sqlx::Error> {
     let number: Option<i64> = sqlx::query_scalar(
         "INSERT INTO held (municipality, source, key, state, rule, file, line, item, message, rows,
            held_ms, kind, key_id, content)
@@ -235,7 +235,19 @@ async fn hold(
     .bind(&held.content.bytes)
     .fetch_optional(&mut *connection)
     .await?;
-    let Some(number) = number else { return Ok(()) };
+    let Some(number) = number else {
+        return sqlx::query_scalar(
+            "SELECT number FROM held
+             WHERE municipality = $1 AND source = $2 AND key = $3 AND file = $4 AND line = $5",
+        )
+        .bind(m.as_str())
+        .bind(&held.source)
+        .bind(&held.key)
+        .bind(&held.file)
+        .bind(held.line as i64)
+        .fetch_one(connection)
+        .await;
+    };
     for (ordinal, (subject, version)) in held.subjects.iter().enumerate() {
         sqlx::query(
             "INSERT INTO held_subject (number, ordinal, municipality, source, subject, version, open)
@@ -263,7 +275,7 @@ async fn hold(
         .execute(&mut *connection)
         .await?;
     }
-    Ok(())
+    Ok(number)
 }
 
 async fn mark_snapshot(
@@ -292,7 +304,7 @@ async fn apply(
     connection: &mut SqliteConnection,
     m: &Municipality,
     delta: &PublishDelta,
-) -> Result<(), sqlx::Error> {
+) -> Result<Vec<String>, sqlx::Error> {
     for placed in &delta.placed {
         place(connection, m, placed).await?;
     }
@@ -313,8 +325,9 @@ async fn apply(
         .execute(&mut *connection)
         .await?;
     }
+    let mut held_ids = Vec::with_capacity(delta.hold.len());
     for held in &delta.hold {
-        hold(connection, m, held).await?;
+        held_ids.push(held_id(hold(connection, m, held).await?));
     }
     for mark in &delta.snapshots {
         mark_snapshot(connection, m, mark).await?;
@@ -343,7 +356,7 @@ async fn apply(
         .execute(&mut *connection)
         .await?;
     }
-    Ok(())
+    Ok(held_ids)
 }
 
 #[async_trait]
@@ -475,12 +488,13 @@ impl PublishStore for SqliteStore {
         &self,
         m: &Municipality,
         delta: PublishDelta,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<String>, StoreError> {
         let failed = failed("committing a publish");
         let mut writer = self.writer.lock().await;
         let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
-        apply(&mut transaction, m, &delta).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)
+        let held_ids = apply(&mut transaction, m, &delta).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)?;
+        Ok(held_ids)
     }
 
     async fn find_event(

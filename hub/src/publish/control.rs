@@ -1,0 +1,66 @@
+//! Control records: changes of grants, subscriptions and bindings as they stand in the log.
+//! Written by the sequencer into the live stream; they take effect at their position.
+//! Must never be interpreted from anywhere but their place in the log.
+//! Read next: `publish/sequencer.rs`.
+//!
+//! A control record stands in the live stream and names the next position of the bulk stream at
+//! that moment, so that it cuts both streams at one point.
+
+use serde::{Deserialize, Serialize};
+
+/// A control record.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Control {
+    /// Next position of the bulk stream when it was appended.
+    pub bulk_position: u64,
+    /// Who did it.
+    pub operator: String,
+    /// Why.
+    pub reason: String,
+    /// What changes.
+    pub change: Change,
+}
+
+/// What a control record changes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Change {
+    /// Grants that hold from here on.
+    Grants {
+        /// Canonical text of the grant table.
+        text: String,
+    },
+    /// A system's first product: its subscription begins.
+    Subscribe {
+        /// 業務ID.
+        system: String,
+        /// Product.
+        product: String,
+        /// Where delivery begins in live.
+        live_start: u64,
+        /// Where delivery begins in bulk.
+        bulk_start: u64,
+    },
+    /// A second product of a system: it is filled beside the first.
+    Fill {
+        /// 業務ID.
+        system: String,
+        /// Product.
+        product: String,
+        /// Epoch that it will serve under.
+        epoch: u64,
+        /// Where filling begins in live.
+        live_start: u64,
+        /// Where filling begins in bulk.
+        bulk_start: u64,
+    },
+    /// The filled product serves from here on.
+    Cut {
+        /// 業務ID.
+        system: String,
+        /// Product.
+        product: String,
+        /// Epoch.
+        epoch: u64,
+    },
+}

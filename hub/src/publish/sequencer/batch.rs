@@ -1,0 +1,520 @@
+//! One group commit: decide, claim, append, commit, then let follow what waited.
+//! The body of the sequencer.
+//! Must never answer before the commit.
+//! Read next: `publish/sequencer/recovery.rs`.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use musubi_proto::standard::resident::v1::ResidentSnapshotPublished;
+use prost::Message;
+
+use super::{Answer, Batch, Broken, ControlPlace, Entry, Parts, PublishError};
+use crate::clock::now_ms;
+use crate::event::seal::Sealed;
+use crate::event::{Event, Position, Stream, Subject, Unit};
+use crate::log::{NewRecord, RecordKind};
+use crate::publish::candidate::{BEHIND_HELD, Candidate, Refused};
+use crate::publish::control::{Change, Control};
+use crate::publish::source_rules::{OpenHeld, Verdict, View};
+use crate::store::{
+    HeldKind, HeldRow, HeldState, NewHeld, Placed, PublishDelta, SnapshotMark, VersionOf,
+};
+
+/// How an entry of the batch will be answered once everything is committed.
+enum Pending {
+    Ready(Answer),
+    /// Index into the accepted units.
+    Accepted(usize),
+    /// The same unit stands earlier in this group commit.
+    Repeated(usize),
+    /// Index into the held units, with the rule.
+    Held(usize, String),
+}
+
+/// What one group of batches of one source and stream leads to.
+#[derive(Default)]
+struct Plan {
+    accepted: Vec<(Stream, Candidate)>,
+    hold: Vec<NewHeld>,
+    corrected: Vec<(String, String)>,
+}
+
+impl Plan {
+    /// Index of an accepted unit with the same ids and content.
+    fn repeated(&self, unit: &Candidate) -> Option<usize> {
+        let identity = |unit: &Candidate| -> Vec<(String, Vec<u8>)> {
+            unit.events.iter().map(|e| (e.claim.id.clone(), e.claim.digest.clone())).collect()
+        };
+        let wanted = identity(unit);
+        self.accepted.iter().position(|(_, accepted)| identity(accepted) == wanted)
+    }
+}
+
+/// Publishes batches one after the other in one group commit per source.
+pub(super) async fn publish(
+    parts: &Parts,
+    batches: Vec<Batch>,
+) -> Vec<Result<Vec<Answer>, PublishError>> {
+    let mut outcomes = Vec::with_capacity(batches.len());
+    let mut group: Vec<Batch> = Vec::new();
+    for batch in batches {
+        let same = group.last().is_none_or(|last| {
+            last.source == batch.source && last.stream == batch.stream && last.cursor.is_none()
+        });
+        if !same {
+            outcomes.extend(publish_group(parts, std::mem::take(&mut group)).await);
+        }
+        group.push(batch);
+    }
+    outcomes.extend(publish_group(parts, group).await);
+    outcomes
+}
+
+async fn publish_group(
+    parts: &Parts,
+    group: Vec<Batch>,
+) -> Vec<Result<Vec<Answer>, PublishError>> {
+    let size = group.len();
+    match try_publish(parts, group).await {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(error) => {
+            let text = error.to_string();
+            let mut outcomes = vec![Err(error)];
+            outcomes.resize_with(size, || Err(PublishError::Stopped));
+            tracing::debug!(text, size, "a group commit failed");
+            outcomes
+        }
+    }
+}
+
+async fn try_publish(parts: &Parts, group: Vec<Batch>) -> Result<Vec<Vec<Answer>>, PublishError> {
+    let Some(first) = group.first() else { return Ok(Vec::new()) };
+    let source = first.source.clone();
+    check_epochs(parts, &group).await?;
+    let mut view = view_of(parts, &source, &group).await?;
+    let mut plan = Plan::default();
+    let mut pending: Vec<Vec<Pending>> = Vec::with_capacity(group.len());
+    let mut cursor = None;
+    for batch in group {
+        let (stream, captured) = (batch.stream, batch.captured);
+        cursor = batch.cursor.or(cursor);
+        let mut answers = Vec::with_capacity(batch.entries.len());
+        for entry in batch.entries {
+            answers.push(decide(&mut view, &mut plan, &source, stream, captured, entry));
+        }
+        pending.push(answers);
+    }
+    let (positions, held_ids) = write(parts, &source, plan, cursor, &mut view).await?;
+    let answer = |pending: Pending| match pending {
+        Pending::Ready(answer) => answer,
+        Pending::Accepted(index) => Answer::Accepted {
+            position: positions.get(index).copied().unwrap_or_default(),
+            duplicate: false,
+        },
+        Pending::Repeated(index) => Answer::Accepted {
+            position: positions.get(index).copied().unwrap_or_default(),
+            duplicate: true,
+        },
+        Pending::Held(index, rule) => {
+            Answer::Held { id: held_ids.get(index).cloned().unwrap_or_default(), rule }
+        }
+    };
+    Ok(pending
+        .into_iter()
+        .map(|answers| answers.into_iter().map(answer).collect())
+        .collect())
+}
+
+async fn check_epochs(parts: &Parts, group: &[Batch]) -> Result<(), PublishError> {
+    for batch in group {
+        let Some(given) = batch.capture_epoch else { continue };
+        let capture = parts.store.capture(&parts.municipality, &batch.source).await?;
+        if capture.epoch != given {
+            let source_name = batch.source.clone();
+            return Err(PublishError::Fenced { source_name, current: capture.epoch, given });
+        }
+    }
+    Ok(())
+}
+
+async fn view_of(parts: &Parts, source: &str, group: &[Batch]) -> Result<View, PublishError> {
+    let m = &parts.municipality;
+    let mut ids: Vec<String> = Vec::new();
+    let mut subjects: Vec<Subject> = Vec::new();
+    for entry in group.iter().flat_map(|batch| &batch.entries) {
+        match entry {
+            Entry::Unit(unit) | Entry::Invalid(unit, _) => {
+                ids.extend(unit.events.iter().map(|event| event.claim.id.clone()));
+                subjects.extend(unit.events.iter().map(|event| event.claim.subject.clone()));
+            }
+            Entry::Refused(refused) => {
+                subjects.extend(refused.subjects.iter().map(|pair| pair.0.clone()));
+            }
+        }
+    }
+    let held = parts.store.held_behind(m, source, &subjects).await?;
+    let snapshots = parts.store.snapshots(m).await?;
+    Ok(View {
+        known: parts.store.known(m, source, &ids).await?,
+        versions: parts.store.versions(m, source, &subjects).await?,
+        held: held.iter().map(open_held).collect(),
+        snapshot_complete: snapshots
+            .iter()
+            .any(|mark| mark.source == source && mark.bulk_end.is_some()),
+    })
+}
+
+fn open_held(row: &HeldRow) -> OpenHeld {
+    OpenHeld {
+        id: row.id.clone(),
+        state: row.held.state,
+        subjects: row.held.subjects.clone(),
+    }
+}
+
+fn decide(
+    view: &mut View,
+    plan: &mut Plan,
+    source: &str,
+    stream: Stream,
+    captured: bool,
+    entry: Entry,
+) -> Pending {
+    match entry {
+        Entry::Refused(refused) => {
+            let held = held_rows(source, refused);
+            hold(view, plan, held)
+        }
+        Entry::Invalid(unit, broken) => {
+            let held = held_unit(source, unit, HeldState::Refused, broken);
+            hold(view, plan, held)
+        }
+        Entry::Unit(unit) if plan.repeated(&unit).is_some() => {
+            Pending::Repeated(plan.repeated(&unit).unwrap_or_default())
+        }
+        Entry::Unit(unit) => match view.decide(&unit) {
+            Verdict::Accept { corrects } => {
+                view.accepted(&unit);
+                view.closed(&corrects);
+                let by = unit.events.first().map(|e| e.claim.id.clone()).unwrap_or_default();
+                plan.corrected.extend(corrects.into_iter().map(|held| (held, by.clone())));
+                plan.accepted.push((stream, unit));
+                Pending::Accepted(plan.accepted.len() - 1)
+            }
+            Verdict::Duplicate { at } => {
+                // The correction may have been appended by a hub that died before the commit.
+                if !unit.corrects.is_empty() {
+                    let by = unit.events.first().map(|e| e.claim.id.clone()).unwrap_or_default();
+                    plan.corrected.push((unit.corrects.clone(), by));
+                }
+                Pending::Ready(Answer::Accepted { position: at.1, duplicate: true })
+            }
+            Verdict::AlreadyHeld { held_id } => {
+                Pending::Ready(Answer::Held { id: held_id, rule: BEHIND_HELD.to_owned() })
+            }
+            Verdict::Wait { rule } => {
+                let message = "this unit is right and waits for an earlier version of its subject; \
+                               correct the unit before it";
+                let broken = broken(rule, "subject_version", message);
+                let held = held_unit(source, unit, HeldState::Waiting, broken);
+                hold(view, plan, held)
+            }
+            Verdict::Refuse { rule, field, message } if captured => {
+                let held =
+                    held_unit(source, unit, HeldState::Refused, broken(rule, field, message));
+                hold(view, plan, held)
+            }
+            Verdict::Refuse { rule, field, message } => {
+                Pending::Ready(Answer::Refused { rule, field, message })
+            }
+        },
+    }
+}
+
+fn broken(rule: &str, field: &str, message: &str) -> Broken {
+    Broken { rule: rule.to_owned(), field: field.to_owned(), message: message.to_owned() }
+}
+
+fn hold(view: &mut View, plan: &mut Plan, held: NewHeld) -> Pending {
+    view.held.push(OpenHeld {
+        id: String::new(),
+        state: held.state,
+        subjects: held.subjects.clone(),
+    });
+    let rule = held.rule.clone();
+    plan.hold.push(held);
+    Pending::Held(plan.hold.len() - 1, rule)
+}
+
+fn held_unit(source: &str, unit: Candidate, state: HeldState, broken: Broken) -> NewHeld {
+    NewHeld {
+        source: source.to_owned(),
+        key: unit.key.clone(),
+        state,
+        rule: broken.rule,
+        file: unit.file.clone(),
+        line: unit.line,
+        item: broken.field,
+        message: broken.message,
+        rows: unit.events.len() as u32,
+        held_ms: now_ms(),
+        kind: unit.held_kind(),
+        content: unit.sealed(),
+        subjects: unit.subjects(),
+        events: unit
+            .events
+            .iter()
+            .map(|event| (event.claim.id.clone(), event.claim.digest.clone()))
+            .collect(),
+    }
+}
+
+fn held_rows(source: &str, refused: Refused) -> NewHeld {
+    let rows = &refused.unit.rows;
+    let first = rows.iter().find(|row| !row.rule.is_empty()).or(rows.first());
+    let origin = first.and_then(|row| row.origin.clone()).unwrap_or_default();
+    NewHeld {
+        source: source.to_owned(),
+        key: refused.unit.key.clone(),
+        state: HeldState::Refused,
+        rule: first.map(|row| row.rule.clone()).unwrap_or_default(),
+        file: origin.file,
+        line: origin.line,
+        item: first.map(|row| row.item.clone()).unwrap_or_default(),
+        message: first.map(|row| row.message.clone()).unwrap_or_default(),
+        rows: rows.len() as u32,
+        held_ms: now_ms(),
+        kind: HeldKind::Rows,
+        content: Sealed::seal(refused.unit.encode_to_vec()),
+        subjects: refused.subjects,
+        events: Vec::new(),
+    }
+}
+
+/// Claims, appends and commits; returns the position of each accepted unit's last event and the
+/// ids of the held units.
+async fn write(
+    parts: &Parts,
+    source: &str,
+    plan: Plan,
+    cursor: Option<String>,
+    view: &mut View,
+) -> Result<(Vec<Position>, Vec<String>), PublishError> {
+    let Plan { accepted, hold, corrected } = plan;
+    let mut delta = PublishDelta {
+        hold,
+        corrected,
+        cursor: cursor.map(|cursor| (source.to_owned(), cursor)),
+        ..PublishDelta::default()
+    };
+    let positions = append(parts, source, &accepted, &mut delta).await?;
+    let held_ids = parts.store.commit_publish(&parts.municipality, delta).await?;
+    let subjects: HashSet<Subject> = accepted
+        .iter()
+        .flat_map(|(_, unit)| unit.events.iter().map(|event| event.claim.subject.clone()))
+        .collect();
+    release(parts, source, subjects.into_iter().collect(), &view.versions).await?;
+    Ok((positions, held_ids))
+}
+
+/// Claims and appends units, and notes their places in the delta.
+async fn append(
+    parts: &Parts,
+    source: &str,
+    units: &[(Stream, Candidate)],
+    delta: &mut PublishDelta,
+) -> Result<Vec<Position>, PublishError> {
+    let m = &parts.municipality;
+    let claims: Vec<_> = units
+        .iter()
+        .flat_map(|(_, unit)| unit.events.iter().map(|event| event.claim.clone()))
+        .collect();
+    if !claims.is_empty() {
+        parts.store.claim(m, source, &claims).await?;
+    }
+    let mut last = vec![Position::default(); units.len()];
+    for stream in Stream::ALL {
+        let of_stream: Vec<(usize, &Candidate)> = units
+            .iter()
+            .enumerate()
+            .filter(|(_, unit)| unit.0 == stream)
+            .map(|(index, unit)| (index, &unit.1))
+            .collect();
+        if of_stream.is_empty() {
+            continue;
+        }
+        let records = of_stream
+            .iter()
+            .flat_map(|(_, unit)| &unit.events)
+            .map(|event| record(&event.event))
+            .collect();
+        let positions = parts.log.append(m, stream, records).await?;
+        let mut positions = positions.into_iter();
+        for (index, unit) in of_stream {
+            for (event, position) in unit.events.iter().zip(positions.by_ref()) {
+                note(parts, source, stream, position, event, delta).await?;
+                if let Some(slot) = last.get_mut(index) {
+                    *slot = position;
+                }
+            }
+        }
+        if let Some(end) = last.iter().max() {
+            delta.tail.push((stream, end.after()));
+        }
+    }
+    Ok(last)
+}
+
+fn record(event: &Event) -> NewRecord {
+    NewRecord {
+        kind: RecordKind::Event,
+        key: event.id.clone(),
+        sealed: Sealed::seal(event.encode_to_vec()),
+    }
+}
+
+/// Notes one placed event: its place, its subject's version, and where a snapshot begins or ends.
+pub(super) async fn note(
+    parts: &Parts,
+    source: &str,
+    stream: Stream,
+    position: Position,
+    event: &crate::publish::candidate::CandidateEvent,
+    delta: &mut PublishDelta,
+) -> Result<(), PublishError> {
+    delta.placed.push(Placed {
+        source: source.to_owned(),
+        claim: event.claim.clone(),
+        stream,
+        position,
+    });
+    if event.claim.version > 0 {
+        delta.versions.push(VersionOf {
+            source: source.to_owned(),
+            subject: event.claim.subject.clone(),
+            version: event.claim.version,
+        });
+    }
+    if event.snapshot && stream == Stream::Bulk {
+        delta.snapshots.extend(snapshot_mark(parts, source, position, &event.event).await?);
+    }
+    Ok(())
+}
+
+async fn snapshot_mark(
+    parts: &Parts,
+    source: &str,
+    position: Position,
+    event: &Event,
+) -> Result<Option<SnapshotMark>, PublishError> {
+    use musubi_proto::standard::common::v1::SnapshotPart;
+    // Validation has decoded the payload before; an event that cannot be read marks nothing.
+    let Ok(snapshot) = ResidentSnapshotPublished::decode(&event.data[..]) else { return Ok(None) };
+    let end = match snapshot.part() {
+        SnapshotPart::Header => None,
+        SnapshotPart::Trailer => Some(position),
+        _ => return Ok(None),
+    };
+    let live = parts.log.bounds(&parts.municipality, Stream::Live).await?;
+    Ok(Some(SnapshotMark {
+        source: source.to_owned(),
+        snapshot_id: snapshot.snapshot_id,
+        bulk_start: position,
+        bulk_end: end,
+        live_mark: live.next,
+    }))
+}
+
+/// Lets waiting units follow whose turn has come, until none is left.
+pub(super) async fn release(
+    parts: &Parts,
+    source: &str,
+    subjects: Vec<Subject>,
+    known_versions: &HashMap<Subject, u32>,
+) -> Result<(), PublishError> {
+    let m = &parts.municipality;
+    let mut subjects = subjects;
+    let mut versions = known_versions.clone();
+    loop {
+        let rows = parts.store.held_behind(m, source, &subjects).await?;
+        if !rows.iter().any(|row| row.held.state == HeldState::Waiting) {
+            return Ok(());
+        }
+        let mut concerned: Vec<Subject> =
+            rows.iter().flat_map(|row| row.held.subjects.iter().map(|p| p.0.clone())).collect();
+        concerned.sort();
+        concerned.dedup();
+        let all_rows = parts.store.held_behind(m, source, &concerned).await?;
+        versions.extend(parts.store.versions(m, source, &concerned).await?);
+        let mut view = View {
+            versions: std::mem::take(&mut versions),
+            held: all_rows.iter().map(open_held).collect(),
+            ..View::default()
+        };
+        let mut followers = Vec::new();
+        for row in all_rows.iter().filter(|row| row.held.state == HeldState::Waiting) {
+            if followers.len() < crate::limits::HELD_RELEASE_UNITS
+                && view.may_follow(&open_held(row))
+                && let Some(unit) = waiting_unit(parts, row)
+            {
+                view.accepted(&unit);
+                view.closed(std::slice::from_ref(&row.id));
+                followers.push((Stream::Live, unit));
+            }
+        }
+        if followers.is_empty() {
+            return Ok(());
+        }
+        let mut delta = PublishDelta::default();
+        append(parts, source, &followers, &mut delta).await?;
+        parts.store.commit_publish(m, delta).await?;
+        versions = view.versions;
+        subjects = concerned;
+    }
+}
+
+/// The events of a waiting unit; `None`, with an alarm, when they cannot be read.
+fn waiting_unit(parts: &Parts, row: &HeldRow) -> Option<Candidate> {
+    let content = row.held.content.clone().open();
+    let unit = content.ok().and_then(|bytes| Unit::decode(&bytes[..]).ok());
+    if unit.is_none() {
+        tracing::error!(held = row.id, "a held unit cannot be read; restore it from a backup");
+    }
+    let origin =
+        musubi_proto::hub::v1::Origin { file: row.held.file.clone(), line: row.held.line };
+    Some(Candidate::new(
+        &parts.pseudonyms,
+        &parts.municipality,
+        unit?,
+        Some(&origin),
+        String::new(),
+        now_ms(),
+    ))
+}
+
+/// Appends and applies one control record.
+pub(super) async fn control(
+    parts: &Parts,
+    operator: String,
+    reason: String,
+    change: Change,
+) -> Result<ControlPlace, PublishError> {
+    let started = Instant::now();
+    let m = &parts.municipality;
+    let bulk = parts.log.bounds(m, Stream::Bulk).await?.next;
+    let control = Control { bulk_position: bulk.0, operator, reason, change };
+    let text = serde_json::to_vec(&control).unwrap_or_default();
+    let record = NewRecord {
+        kind: RecordKind::Control,
+        key: uuid::Uuid::now_v7().to_string(),
+        sealed: Sealed::seal(text),
+    };
+    let positions = parts.log.append(m, Stream::Live, vec![record]).await?;
+    let live = positions.first().copied().unwrap_or_default();
+    (parts.apply)(m, control, live).await?;
+    let delta = PublishDelta { tail: vec![(Stream::Live, live.after())], ..Default::default() };
+    parts.store.commit_publish(m, delta).await?;
+    let pause_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    Ok(ControlPlace { live, bulk, pause_us })
+}
