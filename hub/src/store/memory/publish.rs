@@ -26,6 +26,8 @@ pub(super) struct Published {
     held: BTreeMap<String, HeldRow>,
     captures: HashMap<String, CaptureState>,
     snapshots: Vec<SnapshotMark>,
+    /// (version, active) by subject and measure.
+    protection: HashMap<(Subject, String), (u32, bool)>,
     tails: HashMap<Stream, Position>,
 }
 
@@ -160,6 +162,13 @@ impl Published {
         let held_ids = delta.hold.into_iter().map(|held| self.hold(held)).collect();
         if let Some((source, cursor)) = delta.cursor {
             self.captures.entry(source).or_default().cursor = Some(cursor);
+        }
+        for mark in delta.protection {
+            let known = self.protection.entry((mark.subject, mark.measure));
+            let stored = known.or_insert((mark.version, mark.active));
+            if mark.version > stored.0 {
+                *stored = (mark.version, mark.active);
+            }
         }
         for mark in delta.snapshots {
             self.mark(mark);
@@ -309,6 +318,14 @@ impl PublishStore for MemoryStore {
         let tail = self.read(m, |published| published.tails.get(&s).copied());
         // Logs begin behind position 0.
         Ok(tail.unwrap_or(Position(1)))
+    }
+
+    async fn protected(&self, m: &Municipality) -> Result<HashSet<Subject>, StoreError> {
+        Ok(self.read(m, |published| {
+            let marks = published.protection.iter();
+            let active = marks.filter(|(_, (_, active))| *active);
+            active.map(|((subject, _), _)| subject.clone()).collect()
+        }))
     }
 
     async fn snapshots(&self, m: &Municipality) -> Result<Vec<SnapshotMark>, StoreError> {
