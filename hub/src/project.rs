@@ -86,7 +86,10 @@ pub fn project(
             event_type: grant.event_type.clone(),
             source,
         })?;
-    Ok(Projected { data: out, granted_paths: view.paths.clone() })
+    Ok(Projected {
+        data: out,
+        granted_paths: view.paths.clone(),
+    })
 }
 
 struct Projection<'a> {
@@ -110,9 +113,13 @@ impl Projection<'_> {
         for (index, field) in Fields::new(data).enumerate() {
             let field = field?;
             // A number that the contract does not know is withheld until it does.
-            let Some(known) = shape.field(field.number) else { continue };
+            let Some(known) = shape.field(field.number) else {
+                continue;
+            };
             check_encoding(known, field.value)?;
-            let Some(mask) = mask.field(field.number) else { continue };
+            let Some(mask) = mask.field(field.number) else {
+                continue;
+            };
             let start = known.oneof.and_then(|oneof| oneof_starts.get(oneof));
             if start.is_some_and(|start| index < *start) {
                 continue;
@@ -157,7 +164,12 @@ impl Projection<'_> {
 /// The bytes of an address that says nothing but that it is withheld.
 fn withheld(token: String) -> Vec<u8> {
     let redaction = RedactionKind::Token as i32;
-    Address { redaction, redaction_token: token, ..Default::default() }.encode_to_vec()
+    Address {
+        redaction,
+        redaction_token: token,
+        ..Default::default()
+    }
+    .encode_to_vec()
 }
 
 /// Puts the length of what follows `content` in front of it.

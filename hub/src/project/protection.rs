@@ -24,8 +24,12 @@ pub enum Protection {
 
 /// Reads `record.protection.level` on the wire.
 pub fn protection_of(schema: &Schema, event_type: &str, data: &[u8]) -> Protection {
-    let Some(event) = schema.event_type(event_type) else { return Protection::Protected };
-    let Some(place) = event.record else { return Protection::Unstated };
+    let Some(event) = schema.event_type(event_type) else {
+        return Protection::Protected;
+    };
+    let Some(place) = event.record else {
+        return Protection::Unstated;
+    };
     match Levels::read(place, data) {
         Ok(levels) if !levels.record && !place.required => Protection::Unstated,
         Ok(levels) if levels.none && !levels.other => Protection::NotProtected,

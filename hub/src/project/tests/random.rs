@@ -23,7 +23,10 @@ pub(super) struct Random {
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        Self { state: seed, canaries: Vec::new() }
+        Self {
+            state: seed,
+            canaries: Vec::new(),
+        }
     }
 
     fn next(&mut self) -> u64 {
@@ -49,12 +52,18 @@ impl Random {
     }
 
     /// The bytes of a message.
-    pub(super) fn message(&mut self, message: &MessageDescriptor, path: &str, depth: usize) -> Vec<u8> {
+    pub(super) fn message(
+        &mut self,
+        message: &MessageDescriptor,
+        path: &str,
+        depth: usize,
+    ) -> Vec<u8> {
         let mut chunks = Vec::new();
         for field in message.fields() {
             let occurrences = match self.below(8) {
-                0..=2 => 0,
-                3..=6 => 1,
+                // A decoder makes up the value of an entry that has none.
+                0..=2 if !message.is_map_entry() => 0,
+                0..=6 => 1,
                 _ => 2,
             };
             let is_message = field.kind().as_message().is_some();
@@ -96,7 +105,11 @@ impl Random {
 
     fn canary(&mut self, path: Option<String>, is_key: bool) -> Vec<u8> {
         let text = format!("«{}»", self.canaries.len());
-        self.canaries.push(Canary { text: text.clone(), path, is_key });
+        self.canaries.push(Canary {
+            text: text.clone(),
+            path,
+            is_key,
+        });
         text.into_bytes()
     }
 
@@ -122,7 +135,11 @@ impl Random {
             1 => (self.below(1000) as f64).to_le_bytes().to_vec(),
             5 => (self.below(1000) as f32).to_le_bytes().to_vec(),
             _ => {
-                let value = if self.one_in(4) { self.next() } else { self.below(4) as u64 };
+                let value = if self.one_in(4) {
+                    self.next()
+                } else {
+                    self.below(4) as u64
+                };
                 self.varint(value)
             }
         }
@@ -140,7 +157,11 @@ impl Random {
         let text = self.with_length(number, &canary);
         let mut value = self.varint(u64::from(number << 3));
         value.extend(self.varint(7));
-        if self.one_in(2) { text } else { [value, text].concat() }
+        if self.one_in(2) {
+            text
+        } else {
+            [value, text].concat()
+        }
     }
 
     fn with_length(&mut self, number: u32, content: &[u8]) -> Vec<u8> {
@@ -182,7 +203,9 @@ impl Random {
             let field = &fields[self.below(fields.len())];
             path.push_str(field.name());
             let held = match field.kind() {
-                Kind::Message(entry) if entry.is_map_entry() => entry.map_entry_value_field().kind(),
+                Kind::Message(entry) if entry.is_map_entry() => {
+                    entry.map_entry_value_field().kind()
+                }
                 kind => kind,
             };
             match held {

@@ -14,8 +14,11 @@ pub(super) fn sample_pool() -> DescriptorPool {
     let mut pool = musubi_proto::descriptor_pool();
     let folders = [here.join("src/project/tests"), here.join("../proto")];
     let mut compiler = protox::Compiler::new(folders).expect("a compiler");
-    compiler.open_file("sample.proto").expect("the sample compiles");
-    pool.add_file_descriptor_set(compiler.file_descriptor_set()).expect("it joins the pool");
+    compiler
+        .open_file("sample.proto")
+        .expect("the sample compiles");
+    pool.add_file_descriptor_set(compiler.file_descriptor_set())
+        .expect("it joins the pool");
     pool
 }
 
@@ -68,9 +71,13 @@ fn a_field_that_occurs_twice_is_projected_twice_in_order() {
     let first = field(14, &[field(1, b"a"), field(2, b"secret")].concat());
     let second = field(14, &[field(2, b"secret"), field(1, b"b")].concat());
     let data = [first, vec![0x08, 0x01], second, vec![0x08, 0x02]].concat();
-    let expected =
-        [field(14, &field(1, b"a")), vec![0x08, 0x01], field(14, &field(1, b"b")), vec![0x08, 0x02]]
-            .concat();
+    let expected = [
+        field(14, &field(1, b"a")),
+        vec![0x08, 0x01],
+        field(14, &field(1, b"b")),
+        vec![0x08, 0x02],
+    ]
+    .concat();
     assert_eq!(projected("number; part.open", &data), Ok(expected));
 }
 
@@ -81,8 +88,14 @@ fn lists_pass_packed_and_not_packed() {
     let narrow = field(7, &[0; 8]);
     let texts = [field(8, b"a"), field(8, b"")].concat();
     let data = [packed, single, narrow, texts].concat();
-    assert_eq!(projected("numbers; packed_narrow; texts", &data), Ok(data.clone()));
-    assert_eq!(projected("texts", &data), Ok([field(8, b"a"), field(8, b"")].concat()));
+    assert_eq!(
+        projected("numbers; packed_narrow; texts", &data),
+        Ok(data.clone())
+    );
+    assert_eq!(
+        projected("texts", &data),
+        Ok([field(8, b"a"), field(8, b"")].concat())
+    );
 }
 
 #[test]
@@ -94,7 +107,10 @@ fn list_elements_keep_their_places_even_when_nothing_of_them_passes() {
 
 #[test]
 fn a_single_message_of_which_nothing_passes_is_not_shown() {
-    assert_eq!(projected("part.open", &field(14, &field(2, b"s"))), Ok(vec![]));
+    assert_eq!(
+        projected("part.open", &field(14, &field(2, b"s"))),
+        Ok(vec![])
+    );
     assert_eq!(projected("part", &field(14, b"")), Ok(field(14, b"")));
 }
 
@@ -104,7 +120,10 @@ fn entries_of_maps_keep_their_keys_and_lose_what_is_not_granted() {
     let entry = |value: &[u8]| [vec![0x08, 0x05], field(2, value)].concat();
     let unknown = [entry(&value), field(3, b"hidden")].concat();
     let data = [field(9, &field(1, b"k")), field(10, &unknown)].concat();
-    assert_eq!(projected("parts.open", &data), Ok(field(10, &entry(&field(1, b"o")))));
+    assert_eq!(
+        projected("parts.open", &data),
+        Ok(field(10, &entry(&field(1, b"o"))))
+    );
     assert_eq!(projected("parts", &data), Ok(field(10, &entry(&value))));
     assert_eq!(projected("labels", &data), Ok(field(9, &field(1, b"k"))));
 }
@@ -117,10 +136,16 @@ fn a_member_of_a_oneof_that_was_replaced_stays_replaced() {
     let all = [text.clone(), number.clone(), part.clone()].concat();
     // The last member is not granted, so nothing of the oneof is left.
     assert_eq!(projected("choice_text; choice_number", &all), Ok(vec![]));
-    assert_eq!(projected("choice_text; choice_part", &all), Ok(part.clone()));
+    assert_eq!(
+        projected("choice_text; choice_part", &all),
+        Ok(part.clone())
+    );
     // A message member begins anew after another member.
     let again = [part.clone(), number, part.clone(), part.clone()].concat();
-    assert_eq!(projected("choice_part", &again), Ok([part.clone(), part].concat()));
+    assert_eq!(
+        projected("choice_part", &again),
+        Ok([part.clone(), part].concat())
+    );
     // The other oneof does not mind.
     let both = [field(16, b"kept"), text].concat();
     assert_eq!(projected("other_text", &both), Ok(field(16, b"kept")));
@@ -160,14 +185,23 @@ fn depth_up_to_the_limit_passes() {
 #[test]
 fn addresses_in_lists_and_maps_become_tokens() {
     let schema = sample();
-    let grant = grant(&schema, FORMS, "addresses; address_map; number; record.protection");
+    let grant = grant(
+        &schema,
+        FORMS,
+        "addresses; address_map; number; record.protection",
+    );
     let home = address("hidden").encode_to_vec();
     let entry = [field(1, b"k"), field(2, &home)].concat();
     let data = [field(18, &home), field(18, &home), field(19, &entry)].concat();
     let withheld = withheld(token(&home));
     let projected = project(&schema, &grant, &data, &HOLDS, true, &token).expect("projected");
     let entry = [field(1, b"k"), field(2, &withheld)].concat();
-    let expected = [field(18, &withheld), field(18, &withheld), field(19, &entry)].concat();
+    let expected = [
+        field(18, &withheld),
+        field(18, &withheld),
+        field(19, &entry),
+    ]
+    .concat();
     assert_eq!(projected.data, expected);
     assert_eq!(projected.granted_paths, ["number", "record.protection"]);
     let projected = project(&schema, &grant, &data, &CANNOT_HOLD, true, &token).expect("projected");
