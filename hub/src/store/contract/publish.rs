@@ -4,6 +4,7 @@
 //! Read next: `store/contract/held.rs`.
 
 use super::*;
+use crate::store::publish::ProtectionMark;
 use crate::store::{CaptureState, Known, SnapshotMark, VersionOf};
 
 async fn at(store: &dyn Store, id: &str) -> Option<(Stream, Position)> {
@@ -362,6 +363,41 @@ async fn store_113_many_ids_are_known_in_one_call(harness: &dyn Harness) {
     );
 }
 
+async fn store_114_a_subject_is_protected_while_any_measure_is_not_ended(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let mark = async |name: &str, measure: &str, version, active| {
+        let (subject, measure) = (subject(name), measure.to_owned());
+        let delta = PublishDelta {
+            protection: vec![ProtectionMark {
+                subject,
+                measure,
+                version,
+                active,
+            }],
+            ..PublishDelta::default()
+        };
+        store.commit_publish(&town(), delta).await.unwrap();
+        let protected = store.protected(&town()).await.unwrap();
+        let mut protected: Vec<String> = protected.into_iter().map(|one| one.0).collect();
+        protected.sort();
+        protected
+    };
+    assert_eq!(mark("p", "m1", 0, true).await, ["p"]);
+    assert_eq!(mark("p", "m2", 1, true).await, ["p"]);
+    assert_eq!(mark("q", "m1", 1, true).await, ["p", "q"]);
+    assert_eq!(mark("p", "m1", 2, false).await, ["p", "q"]);
+    assert_eq!(mark("p", "m2", 2, false).await, ["q"]);
+    // What comes late, or again, never opens an ended measure, and never ends an open one.
+    assert_eq!(mark("p", "m2", 1, true).await, ["q"]);
+    assert_eq!(mark("p", "m2", 2, true).await, ["q"]);
+    assert_eq!(mark("q", "m1", 1, false).await, ["q"]);
+    // Ended before it was ever seen as started.
+    assert_eq!(mark("r", "m1", 3, false).await, ["q"]);
+    assert_eq!(mark("r", "m1", 1, true).await, ["q"]);
+    assert_eq!(mark("p", "m2", 3, true).await, ["p", "q"]);
+    assert!(store.protected(&other_town()).await.unwrap().is_empty());
+}
+
 async fn store_190_the_publish_side_survives_reopen(harness: &dyn Harness) {
     let store = harness.open().await;
     store
@@ -377,6 +413,13 @@ async fn store_190_the_publish_side_survives_reopen(harness: &dyn Harness) {
     delta.tail = vec![(Stream::Live, Position(6))];
     delta.cursor = Some((REGISTRY.to_owned(), "3".to_owned()));
     delta.snapshots = snapshot("s1", 1, Some(4)).snapshots;
+    let (measure, version) = ("m1".to_owned(), 1);
+    delta.protection = vec![ProtectionMark {
+        subject: subject("p"),
+        measure,
+        version,
+        active: true,
+    }];
     store.commit_publish(&town(), delta).await.unwrap();
     drop(store);
 
@@ -396,6 +439,7 @@ async fn store_190_the_publish_side_survives_reopen(harness: &dyn Harness) {
         Position(6)
     );
     assert_eq!(store.snapshots(&town()).await.unwrap().len(), 1);
+    assert_eq!(store.protected(&town()).await.unwrap().len(), 1);
     let capture = store.capture(&town(), REGISTRY).await.unwrap();
     assert_eq!(
         (capture.epoch, capture.cursor.as_deref()),
@@ -424,5 +468,6 @@ suites!(
     store_111_a_cursor_moves_without_a_binding,
     store_112_a_snapshot_begins_and_ends_once,
     store_113_many_ids_are_known_in_one_call,
+    store_114_a_subject_is_protected_while_any_measure_is_not_ended,
     store_190_the_publish_side_survives_reopen,
 );

@@ -144,7 +144,7 @@ async fn place(
     .fetch_all(&mut *connection)
     .await?;
     for number in released {
-        close(connection, number, HeldState::Released, "").await?;
+        close(connection, m, number, HeldState::Released, "").await?;
     }
     Ok(())
 }
@@ -182,7 +182,7 @@ async fn close_corrected(
                 })
             });
             if all_stand {
-                close(connection, number, HeldState::Corrected, &one.claim.id).await?;
+                close(connection, m, number, HeldState::Corrected, &one.claim.id).await?;
             }
         }
     }
@@ -191,18 +191,24 @@ async fn close_corrected(
 
 async fn close(
     connection: &mut SqliteConnection,
+    m: &Municipality,
     number: i64,
     state: HeldState,
     corrected_by: &str,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE held SET state = $2, corrected_by = $3 WHERE number = $1 AND state < 3")
+    sqlx::query(
+        "UPDATE held SET state = $2, corrected_by = $3
+         WHERE number = $1 AND municipality = $4 AND state < 3",
+    )
+    .bind(number)
+    .bind(state_number(state))
+    .bind(corrected_by)
+    .bind(m.as_str())
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("UPDATE held_subject SET open = 0 WHERE number = $1 AND municipality = $2")
         .bind(number)
-        .bind(state_number(state))
-        .bind(corrected_by)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("UPDATE held_subject SET open = 0 WHERE number = $1")
-        .bind(number)
+        .bind(m.as_str())
         .execute(&mut *connection)
         .await?;
     Ok(())
@@ -310,7 +316,7 @@ async fn apply(
     }
     close_corrected(connection, m, &delta.placed).await?;
     for (held, by) in &delta.corrected {
-        close(connection, held_number(held), HeldState::Corrected, by).await?;
+        close(connection, m, held_number(held), HeldState::Corrected, by).await?;
     }
     for of in &delta.versions {
         sqlx::query(
@@ -370,6 +376,20 @@ impl PublishStore for SqliteStore {
         let failed = failed("looking up event ids");
         let ids = json_list(ids);
         let mut known = HashMap::new();
+        let claimed = sqlx::query(
+            "SELECT id, digest, stream, position FROM event
+             WHERE municipality = $1 AND id IN (SELECT value FROM json_each($2))",
+        )
+        .bind(m.as_str())
+        .bind(&ids)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(&failed)?;
+        for row in claimed {
+            let at = place_of(row.get(2), row.get(3));
+            known.insert(row.get(0), Known::Claimed { digest: row.get(1), at });
+        }
+        // A claim for the release of a held unit does not end its waiting.
         let held = sqlx::query(
             "SELECT e.id, e.digest, e.number FROM held_event e JOIN held h ON h.number = e.number
              WHERE e.municipality = $1 AND h.state < 3
@@ -383,19 +403,6 @@ impl PublishStore for SqliteStore {
         for row in held {
             let held_id = held_id(row.get(2));
             known.insert(row.get(0), Known::Held { held_id, digest: row.get(1) });
-        }
-        let claimed = sqlx::query(
-            "SELECT id, digest, stream, position FROM event
-             WHERE municipality = $1 AND id IN (SELECT value FROM json_each($2))",
-        )
-        .bind(m.as_str())
-        .bind(&ids)
-        .fetch_all(&self.readers)
-        .await
-        .map_err(&failed)?;
-        for row in claimed {
-            let at = place_of(row.get(2), row.get(3));
-            known.insert(row.get(0), Known::Claimed { digest: row.get(1), at });
         }
         Ok(known)
     }
@@ -519,7 +526,7 @@ impl PublishStore for SqliteStore {
     ) -> Result<Vec<IndexedEvent>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM event WHERE municipality = $1 AND subject = $2
-             ORDER BY version, published_ms LIMIT $3",
+             ORDER BY published_ms, version LIMIT $3",
         )
         .bind(m.as_str())
         .bind(&subject.0)
