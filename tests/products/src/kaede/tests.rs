@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -32,9 +33,10 @@ impl Product {
             }
             tokio::task::yield_now().await;
         };
+        let client = Client::builder().timeout(Duration::from_secs(30));
         Self {
             address,
-            client: Client::new(),
+            client: client.build().unwrap(),
         }
     }
 

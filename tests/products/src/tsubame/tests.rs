@@ -94,8 +94,10 @@ async fn all_changes_come_in_whole_groups_of_one_day() {
             .records()
             .map(Result::unwrap)
             .collect();
-        let days: std::collections::HashSet<_> =
-            rows.iter().map(|row| row[12][..10].to_owned()).collect();
+        let days: std::collections::HashSet<_> = rows
+            .iter()
+            .map(|row| row[12].split('T').next().unwrap().to_owned())
+            .collect();
         assert_eq!(days.len(), 1);
         let here: std::collections::HashSet<_> = rows.iter().map(|row| row[1].to_owned()).collect();
         assert!(here.len() <= 40);
