@@ -13,7 +13,9 @@ pub struct Granted<'a> {
 
 impl<'a> From<&'a DeliveredEvent> for Granted<'a> {
     fn from(event: &'a DeliveredEvent) -> Self {
-        Self { paths: &event.granted_paths }
+        Self {
+            paths: &event.granted_paths,
+        }
     }
 }
 
@@ -21,12 +23,15 @@ impl Granted<'_> {
     /// True when `path` or one of its parents is granted. A granted child does not grant the
     /// parent: `record.previous_address.country_code` says nothing about `record.previous_address`.
     pub fn covers(&self, path: &str) -> bool {
-        self.paths.iter().any(|granted| is_same_or_parent(granted, path))
+        self.paths
+            .iter()
+            .any(|granted| is_same_or_parent(granted, path))
     }
 }
 
 fn is_same_or_parent(granted: &str, path: &str) -> bool {
-    path.strip_prefix(granted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    path.strip_prefix(granted)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 #[cfg(test)]

@@ -110,7 +110,11 @@ impl Payload {
 /// The envelope of a delivered event.
 pub fn envelope(delivered: &DeliveredEvent) -> Result<&Event, Refusal> {
     delivered.event.as_ref().ok_or_else(|| {
-        Refusal::reject("ENVELOPE_MISSING", "event", "the delivered event has no envelope")
+        Refusal::reject(
+            "ENVELOPE_MISSING",
+            "event",
+            "the delivered event has no envelope",
+        )
     })
 }
 
@@ -121,9 +125,14 @@ pub fn decode_payload(delivered: &DeliveredEvent) -> Result<Payload, Refusal> {
         let message = format!("the adapter does not know events of type {}", event.r#type);
         Refusal::reject("TYPE_UNKNOWN", "type", message)
     };
-    let name = event.r#type.strip_prefix(RESIDENT_PACKAGE).ok_or_else(unknown)?;
-    Payload::decode(name, &event.data).ok_or_else(unknown)?.map_err(|_| {
-        let message = format!("the data is no message of type {}", event.r#type);
-        Refusal::reject("PAYLOAD_UNDECODABLE", "data", message)
-    })
+    let name = event
+        .r#type
+        .strip_prefix(RESIDENT_PACKAGE)
+        .ok_or_else(unknown)?;
+    Payload::decode(name, &event.data)
+        .ok_or_else(unknown)?
+        .map_err(|_| {
+            let message = format!("the data is no message of type {}", event.r#type);
+            Refusal::reject("PAYLOAD_UNDECODABLE", "data", message)
+        })
 }

@@ -204,7 +204,11 @@ pub fn person_change(delivered: &DeliveredEvent) -> Result<Option<PersonChange>,
 }
 
 fn missing(reason: &str, field: &str) -> Refusal {
-    Refusal::reject(reason, field, "the delivered event lacks what every event of its type has")
+    Refusal::reject(
+        reason,
+        field,
+        "the delivered event lacks what every event of its type has",
+    )
 }
 
 fn creates(payload: &Payload) -> bool {
@@ -231,44 +235,60 @@ fn read_record(
     change.kana = text(has("record.name.furigana"), name.map(|name| &name.furigana));
     change.former_name = Field::granted(
         has("record.former_name"),
-        record.former_name.clone().filter(|name| !name.kyuuji.is_empty()),
+        record
+            .former_name
+            .clone()
+            .filter(|name| !name.kyuuji.is_empty()),
     );
     change.alias = Field::granted(
         has("record.alias"),
-        record.alias.clone().filter(|alias| !alias.tsusho.is_empty()),
+        record
+            .alias
+            .clone()
+            .filter(|alias| !alias.tsusho.is_empty()),
     );
     change.birth_on = Field::granted(has("record.birth_on"), record.birth_on.clone());
     change.gender = code(has("record.gender"), record.gender, "record.gender")?;
-    change.resident_type =
-        code(has("record.resident_type"), record.resident_type, "record.resident_type")?;
+    change.resident_type = code(
+        has("record.resident_type"),
+        record.resident_type,
+        "record.resident_type",
+    )?;
     change.address = address(has("record.address"), record.address.as_ref());
-    change.address_since = Field::granted(has("record.address_since"), record.address_since.clone());
+    change.address_since =
+        Field::granted(has("record.address_since"), record.address_since.clone());
     let previous = record.previous_address.as_ref();
     change.previous_address = address(has("record.previous_address"), previous);
     change.previous_country_code = text(
         has("record.previous_address.country_code"),
         previous.map(|address| &address.country_code),
     );
-    change.household =
-        text(has("record.household"), record.household.as_ref().map(|home| &home.setaibango));
-    change.head = text(has("record.head"), record.head.as_ref().map(|head| &head.atenabango));
+    change.household = text(
+        has("record.household"),
+        record.household.as_ref().map(|home| &home.setaibango),
+    );
+    change.head = text(
+        has("record.head"),
+        record.head.as_ref().map(|head| &head.atenabango),
+    );
     change.head_unset = head_unset(record, &change.head, granted);
     change.relationship = Field::granted(
         has("record.relationship"),
-        record.relationship.clone().filter(|path| !path.steps.is_empty() || !path.text.is_empty()),
+        record
+            .relationship
+            .clone()
+            .filter(|path| !path.steps.is_empty() || !path.text.is_empty()),
     );
-    change.became_resident_on =
-        Field::granted(has("record.became_resident_on"), record.became_resident_on.clone());
+    change.became_resident_on = Field::granted(
+        has("record.became_resident_on"),
+        record.became_resident_on.clone(),
+    );
     change.foreign = foreign(record, granted)?;
     Ok(())
 }
 
 /// Where the flag itself is not granted, an absent head says the same.
-fn head_unset(
-    record: &ResidentRecord,
-    head: &Field<String>,
-    granted: Granted<'_>,
-) -> Field<bool> {
+fn head_unset(record: &ResidentRecord, head: &Field<String>, granted: Granted<'_>) -> Field<bool> {
     if granted.covers("record.head_unset") {
         return Field::Set(record.head_unset.unwrap_or(false));
     }
@@ -283,7 +303,11 @@ fn foreign(record: &ResidentRecord, granted: Granted<'_>) -> Result<ForeignItems
     let has = |path| granted.covers(path);
     let items = record.foreign.clone().unwrap_or_default();
     Ok(ForeignItems {
-        category: code(has("record.foreign.category"), items.category, "record.foreign.category")?,
+        category: code(
+            has("record.foreign.category"),
+            items.category,
+            "record.foreign.category",
+        )?,
         status_of_residence: code(
             has("record.foreign.status_of_residence"),
             items.status_of_residence,
@@ -324,8 +348,10 @@ fn read_destinations(change: &mut PersonChange, payload: &Payload, granted: Gran
             granted.covers("confirmed_destination"),
             event.confirmed_destination.as_ref(),
         );
-        change.confirmed_out_on =
-            Field::granted(granted.covers("confirmed_out_on"), event.confirmed_out_on.clone());
+        change.confirmed_out_on = Field::granted(
+            granted.covers("confirmed_out_on"),
+            event.confirmed_out_on.clone(),
+        );
     }
 }
 
@@ -336,7 +362,10 @@ fn text(granted: bool, value: Option<&String>) -> Field<String> {
 /// An address that was withheld is neither new nor empty.
 fn address(granted: bool, value: Option<&Address>) -> Field<Address> {
     let withheld = value.is_some_and(|address| {
-        matches!(address.redaction(), RedactionKind::Token | RedactionKind::Removed)
+        matches!(
+            address.redaction(),
+            RedactionKind::Token | RedactionKind::Removed
+        )
     });
     Field::granted(granted && !withheld, value.cloned())
 }
@@ -347,6 +376,10 @@ fn code<E: TryFrom<i32>>(granted: bool, raw: i32, field: &str) -> Result<Field<E
         return Ok(Field::granted(granted, None));
     }
     E::try_from(raw).map(Field::Set).map_err(|_| {
-        Refusal::reject("CODE_UNKNOWN", field, format!("the adapter does not know the code {raw}"))
+        Refusal::reject(
+            "CODE_UNKNOWN",
+            field,
+            format!("the adapter does not know the code {raw}"),
+        )
     })
 }

@@ -110,7 +110,10 @@ impl Answer {
 
     /// It was sent, and whether it took effect is not known.
     pub fn unknown(reason: &str, message: impl Into<String>) -> Self {
-        Self { message: message.into(), ..Self::plain(Outcome::Unknown, reason) }
+        Self {
+            message: message.into(),
+            ..Self::plain(Outcome::Unknown, reason)
+        }
     }
 
     /// True when the hub need not deliver it again.
@@ -209,7 +212,12 @@ pub fn run_receipt(delivery: &Delivery, answers: Vec<Answer>) -> Receipt {
 
 fn not_reached() -> Answer {
     let after = Duration::ZERO;
-    Refusal::retry(after, "NOT_REACHED", "a former unit of the run did not get through").into()
+    Refusal::retry(
+        after,
+        "NOT_REACHED",
+        "a former unit of the run did not get through",
+    )
+    .into()
 }
 
 fn shortened(message: &str) -> String {

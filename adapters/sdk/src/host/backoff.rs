@@ -15,7 +15,9 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new() -> Self {
-        Self { step: RECONNECT_DELAY_MIN }
+        Self {
+            step: RECONNECT_DELAY_MIN,
+        }
     }
 
     /// Starts over after something worked.

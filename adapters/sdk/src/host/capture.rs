@@ -22,7 +22,11 @@ enum RoundError {
     #[error(transparent)]
     Capture(#[from] CaptureError),
     #[error("the hub refused unit {unit} of a page: {reason}: {message}")]
-    Refused { unit: usize, reason: String, message: String },
+    Refused {
+        unit: usize,
+        reason: String,
+        message: String,
+    },
     #[error("the hub answered {answers} of {units} units")]
     Unanswered { answers: usize, units: usize },
     #[error("the hub did not answer a call in time")]
@@ -83,7 +87,9 @@ async fn round(
         started = answer.cursor.is_some(),
         "capture resumed"
     );
-    capture.resume(answer.cursor.map(|cursor| cursor.value)).await?;
+    capture
+        .resume(answer.cursor.map(|cursor| cursor.value))
+        .await?;
     loop {
         let page = capture.next().await?;
         let units = page.units.len();
@@ -111,7 +117,10 @@ fn request(source: &SourceSpec, page: Page, capture_epoch: u64) -> PublishReques
 /// Every unit must be durable or held; anything else stops the source.
 fn check(units: usize, response: PublishResponse) -> Result<(), RoundError> {
     if response.answers.len() != units {
-        return Err(RoundError::Unanswered { answers: response.answers.len(), units });
+        return Err(RoundError::Unanswered {
+            answers: response.answers.len(),
+            units,
+        });
     }
     for (unit, answer) in response.answers.into_iter().enumerate() {
         match answer.answer {
@@ -121,9 +130,18 @@ fn check(units: usize, response: PublishResponse) -> Result<(), RoundError> {
             }
             Some(Answer::Refused(status)) => {
                 let reason = reason_in(&status.details);
-                return Err(RoundError::Refused { unit, reason, message: status.message });
+                return Err(RoundError::Refused {
+                    unit,
+                    reason,
+                    message: status.message,
+                });
             }
-            None => return Err(RoundError::Unanswered { answers: unit, units }),
+            None => {
+                return Err(RoundError::Unanswered {
+                    answers: unit,
+                    units,
+                });
+            }
         }
     }
     Ok(())
@@ -138,7 +156,11 @@ fn tell_once(source: &SourceSpec, error: &RoundError, told: &mut String) {
     let product = &source.product;
     match error {
         RoundError::Hub(HubError::Connect { .. } | HubError::Ended) | RoundError::TimedOut => {
-            tracing::warn!(product, error = text, "hub lost, capturing again from its cursor");
+            tracing::warn!(
+                product,
+                error = text,
+                "hub lost, capturing again from its cursor"
+            );
         }
         RoundError::Hub(HubError::Status { reason, .. }) if reason == "NOT_BOUND" => {
             tracing::info!(product, "waiting for an operator to bind the source");

@@ -16,8 +16,8 @@ use tonic::{Code, Request, Status};
 use crate::hub::delivery_service_client::DeliveryServiceClient;
 use crate::hub::event_service_client::EventServiceClient;
 use crate::limits::{
-    CONNECT_TIMEOUT, FENCED_DELAY, GRPC_MESSAGE_BYTES_MAX, KEEP_ALIVE_INTERVAL,
-    KEEP_ALIVE_TIMEOUT, NOT_BOUND_DELAY,
+    CONNECT_TIMEOUT, FENCED_DELAY, GRPC_MESSAGE_BYTES_MAX, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT,
+    NOT_BOUND_DELAY,
 };
 
 /// Where the hub is, who the caller is and for which municipality.
@@ -46,7 +46,10 @@ impl fmt::Debug for HubAccess {
 pub(crate) enum HubError {
     /// The address or the token cannot be used at all.
     #[error("the access to the hub at `{endpoint}` is not usable: {what}")]
-    Access { endpoint: String, what: &'static str },
+    Access {
+        endpoint: String,
+        what: &'static str,
+    },
     /// The hub cannot be reached.
     #[error("connection to the hub at `{endpoint}` failed")]
     Connect {
@@ -56,7 +59,11 @@ pub(crate) enum HubError {
     },
     /// The hub answered with an error.
     #[error("the hub answered {code:?} {reason}: {message}")]
-    Status { code: Code, reason: String, message: String },
+    Status {
+        code: Code,
+        reason: String,
+        message: String,
+    },
     /// The stream ended.
     #[error("the stream to the hub ended")]
     Ended,
@@ -140,7 +147,9 @@ impl fmt::Debug for Bearer {
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(value) = &self.0 {
-            request.metadata_mut().insert("authorization", value.clone());
+            request
+                .metadata_mut()
+                .insert("authorization", value.clone());
         }
         Ok(request)
     }
@@ -150,14 +159,17 @@ type Authorised = InterceptedService<Channel, Bearer>;
 
 /// Opens a channel and adds the token to it.
 async fn connect(hub: &HubAccess) -> Result<(Channel, Bearer), HubError> {
-    let unusable = |what| HubError::Access { endpoint: hub.endpoint.clone(), what };
+    let unusable = |what| HubError::Access {
+        endpoint: hub.endpoint.clone(),
+        what,
+    };
     let bearer = match &hub.token {
         None => Bearer(None),
-        Some(token) => Bearer(Some(
-            format!("Bearer {token}")
-                .parse()
-                .map_err(|_| unusable("the token holds characters that a header cannot"))?,
-        )),
+        Some(token) => {
+            Bearer(Some(format!("Bearer {token}").parse().map_err(|_| {
+                unusable("the token holds characters that a header cannot")
+            })?))
+        }
     };
     let endpoint = Endpoint::from_shared(hub.endpoint.clone())
         .map_err(|_| unusable("the address is not a URI"))?
@@ -165,10 +177,13 @@ async fn connect(hub: &HubAccess) -> Result<(Channel, Bearer), HubError> {
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
-    let channel = endpoint.connect().await.map_err(|cause| HubError::Connect {
-        endpoint: hub.endpoint.clone(),
-        cause,
-    })?;
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|cause| HubError::Connect {
+            endpoint: hub.endpoint.clone(),
+            cause,
+        })?;
     Ok((channel, bearer))
 }
 

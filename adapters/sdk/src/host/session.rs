@@ -53,11 +53,21 @@ pub(crate) async fn attach(
         running: JoinSet::new(),
         started: Vec::new(),
     };
-    session.send(Request::Credits(Credits { add: spec.in_flight_max.max(1) })).await?;
-    session.serve(&mut responses, heartbeats(&welcome), shutdown).await
+    session
+        .send(Request::Credits(Credits {
+            add: spec.in_flight_max.max(1),
+        }))
+        .await?;
+    session
+        .serve(&mut responses, heartbeats(&welcome), shutdown)
+        .await
 }
 
-type Opened = (mpsc::Sender<AttachRequest>, Streaming<AttachResponse>, Welcome);
+type Opened = (
+    mpsc::Sender<AttachRequest>,
+    Streaming<AttachResponse>,
+    Welcome,
+);
 
 async fn open(hub: &HubAccess, adapter: &Arc<dyn Deliver>) -> Result<Opened, HubError> {
     let spec = adapter.spec();
@@ -72,10 +82,19 @@ async fn open(hub: &HubAccess, adapter: &Arc<dyn Deliver>) -> Result<Opened, Hub
         capabilities: Some(spec.capabilities),
     };
     send(&requests, Request::Hello(hello)).await?;
-    let mut responses = client.attach(ReceiverStream::new(receiver)).await?.into_inner();
-    match responses.message().await?.and_then(|answer| answer.response) {
+    let mut responses = client
+        .attach(ReceiverStream::new(receiver))
+        .await?
+        .into_inner();
+    match responses
+        .message()
+        .await?
+        .and_then(|answer| answer.response)
+    {
         Some(Response::Welcome(welcome)) => Ok((requests, responses, welcome)),
-        Some(Response::Fenced(fenced)) => Err(HubError::Fenced { epoch: fenced.binding_epoch }),
+        Some(Response::Fenced(fenced)) => Err(HubError::Fenced {
+            epoch: fenced.binding_epoch,
+        }),
         _ => Err(HubError::Ended),
     }
 }
@@ -93,7 +112,9 @@ fn heartbeats(welcome: &Welcome) -> Interval {
 }
 
 async fn send(requests: &mpsc::Sender<AttachRequest>, request: Request) -> Result<(), HubError> {
-    let message = AttachRequest { request: Some(request) };
+    let message = AttachRequest {
+        request: Some(request),
+    };
     requests.send(message).await.map_err(|_| HubError::Ended)
 }
 
@@ -134,12 +155,19 @@ impl Session<'_> {
         match message.response {
             Some(Response::Delivery(delivery)) => {
                 let adapter = Arc::clone(self.adapter);
-                let copy = Delivery { units: Vec::new(), ..delivery.clone() };
-                let task = self.running.spawn(async move { adapter.deliver(delivery).await });
+                let copy = Delivery {
+                    units: Vec::new(),
+                    ..delivery.clone()
+                };
+                let task = self
+                    .running
+                    .spawn(async move { adapter.deliver(delivery).await });
                 self.started.push((task.id(), copy));
                 Ok(())
             }
-            Some(Response::Fenced(fenced)) => Err(HubError::Fenced { epoch: fenced.binding_epoch }),
+            Some(Response::Fenced(fenced)) => Err(HubError::Fenced {
+                epoch: fenced.binding_epoch,
+            }),
             Some(Response::CompleteUpTo(mark)) => {
                 tracing::trace!(sequence = mark.sequence, "complete up to");
                 Ok(())
@@ -154,13 +182,21 @@ impl Session<'_> {
             Err(error) => error.id(),
         };
         let place = self.started.iter().position(|(started, _)| *started == id);
-        let delivery = place.map(|place| self.started.swap_remove(place).1).unwrap_or_default();
+        let delivery = place
+            .map(|place| self.started.swap_remove(place).1)
+            .unwrap_or_default();
         let receipt = match ended {
-            Ok((_, receipt)) => Receipt { delivery_id: delivery.delivery_id, ..receipt },
+            Ok((_, receipt)) => Receipt {
+                delivery_id: delivery.delivery_id,
+                ..receipt
+            },
             Err(_) => {
                 let what = "the adapter failed in a way that it must not";
                 tracing::error!(delivery = delivery.delivery_id, "adapter panicked");
-                receipt(&delivery, Refusal::retry(PANIC_RETRY_AFTER, "ADAPTER_PANICKED", what))
+                receipt(
+                    &delivery,
+                    Refusal::retry(PANIC_RETRY_AFTER, "ADAPTER_PANICKED", what),
+                )
             }
         };
         self.send(Request::Receipt(receipt)).await

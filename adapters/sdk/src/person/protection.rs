@@ -73,23 +73,36 @@ fn in_force(measure_id: &str, measure_version: u32, level: i32) -> Result<Protec
         Ok(ProtectionLevel::Unspecified) | Err(_) => ProtectionLevel::Active,
         Ok(level) => level,
     };
-    Ok(Protection::InForce { measure_id: measure_id.to_owned(), measure_version, level })
+    Ok(Protection::InForce {
+        measure_id: measure_id.to_owned(),
+        measure_version,
+        level,
+    })
 }
 
 fn seen(payload: &Payload) -> Result<Protection, Refusal> {
     let Some(record) = payload.record() else {
         return Ok(Protection::Untouched);
     };
-    let flags = record.protection.as_ref().map(|flags| (flags.level(), &flags.measure_ids));
+    let flags = record
+        .protection
+        .as_ref()
+        .map(|flags| (flags.level(), &flags.measure_ids));
     match flags {
         Some((ProtectionLevel::None, _)) => Ok(Protection::Untouched),
         Some((ProtectionLevel::Unspecified, _)) | None => {
             let message = "whether the person is protected is not told";
-            Err(Refusal::reject("PROTECTION_UNKNOWN", "record.protection", message))
+            Err(Refusal::reject(
+                "PROTECTION_UNKNOWN",
+                "record.protection",
+                message,
+            ))
         }
         Some((_, measure_ids)) if measure_ids.is_empty() => {
             Err(missing("MEASURE_MISSING", "record.protection.measure_ids"))
         }
-        Some((_, measure_ids)) => Ok(Protection::Seen { measure_ids: measure_ids.clone() }),
+        Some((_, measure_ids)) => Ok(Protection::Seen {
+            measure_ids: measure_ids.clone(),
+        }),
     }
 }

@@ -29,7 +29,10 @@ pub(super) fn of(
         Payload::ResidentMovedIn(_)
         | Payload::ResidentRecordedByAuthority(_)
         | Payload::ResidentBorn(_) => {
-            return Ok(Field::Set(State { state: ResidentState::Resident, on: Field::Clear }));
+            return Ok(Field::Set(State {
+                state: ResidentState::Resident,
+                on: Field::Clear,
+            }));
         }
         Payload::ResidentDeletedByAuthority(event) if event.inherits_number => {
             return Ok(Field::Untouched);
@@ -74,7 +77,10 @@ fn in_record(
         // A state is never empty: an absent one is one that was not told.
         Field::Untouched | Field::Clear => Field::Untouched,
         Field::Set(state @ (ResidentState::Resident | ResidentState::ScheduledOut)) => {
-            Field::Set(State { state, on: Field::Clear })
+            Field::Set(State {
+                state,
+                on: Field::Clear,
+            })
         }
         Field::Set(state) => Field::Set(State { state, on }),
     })

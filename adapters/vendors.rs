@@ -1,0 +1,6 @@
+//! One module a product, all with the same files in the same order.
+//! Each stands between the standard events and one vendor's interface.
+//! A vendor's name must never appear outside its own module and the registry.
+//! Read next: `host/registry.rs`, then the `INTERFACE.md` of a product.
+
+pub mod tsubame;
