@@ -70,15 +70,10 @@ pub(super) async fn apply(
                     put_measure(conn, no, measure, 0, false).await?;
                 }
             }
-            refresh_flag(conn, no).await?;
-            let before = held.and_then(|held| held.household);
-            let after = find(conn, no).await?.and_then(|held| held.household);
-            for household in before
-                .iter()
-                .chain(after.iter().filter(|now| Some(*now) != before.as_ref()))
-            {
-                refresh_household(conn, household).await?;
+            if held.is_none() || !seen.is_empty() {
+                refresh_flag(conn, no).await?;
             }
+            refresh_households(conn, held.and_then(|held| held.household), sets).await?;
             Ok(Ok(Verdict::new("00", Some(*version))))
         }
     }
@@ -191,6 +186,28 @@ async fn refresh_flag(conn: &mut AnyConnection, no: &str) -> sqlx::Result<()> {
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Counts again the households that a member left, joined or changed.
+async fn refresh_households(
+    conn: &mut AnyConnection,
+    before: Option<String>,
+    sets: &[Set],
+) -> sqlx::Result<()> {
+    const COUNTED: [&str; 4] = ["setai_no", "nushi_no", "nushi_misettei", "jotai_kbn"];
+    if !sets.iter().any(|set| COUNTED.contains(&set.field.name)) {
+        return Ok(());
+    }
+    let moved = sets.iter().find(|set| set.field.name == "setai_no");
+    if let Some(after) = moved.and_then(|set| set.value.as_ref())
+        && before.as_ref() != Some(after)
+    {
+        refresh_household(conn, after).await?;
+    }
+    match before {
+        Some(before) => refresh_household(conn, &before).await,
+        None => Ok(()),
+    }
 }
 
 async fn refresh_household(conn: &mut AnyConnection, household: &str) -> sqlx::Result<()> {
