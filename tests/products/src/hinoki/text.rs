@@ -163,6 +163,34 @@ mod tests {
     }
 
     #[test]
+    fn what_the_published_tables_name_can_be_written() {
+        let folder = "../../adapters/vendors/hinoki/tables";
+        let code_points = |text: &str| -> String {
+            let number = |point: &str| u32::from_str_radix(point.trim_start_matches("U+"), 16);
+            text.split(' ')
+                .map(|point| char::from_u32(number(point).unwrap()).unwrap())
+                .collect()
+        };
+        let charset = Charset::load().unwrap();
+        for (file, width) in [("substitution.csv", Width::Full), ("kana.csv", Width::Half)] {
+            let mut sources = HashSet::new();
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join(folder)
+                .join(file);
+            for record in csv::Reader::from_path(path).unwrap().records() {
+                let record = record.unwrap();
+                let to = code_points(&record[1]);
+                assert_eq!(charset.decode("8", &encode(&to), width).unwrap(), to);
+                assert!(
+                    sources.insert(code_points(&record[0])),
+                    "{file}: {}",
+                    &record[0]
+                );
+            }
+        }
+    }
+
+    #[test]
     fn broken_bytes_control_characters_and_wrong_widths_are_refused() {
         assert_eq!(fault(&[0x93], Width::Full), Some(Fault::Character));
         assert_eq!(fault(&[0xFD, 0x40], Width::Mixed), Some(Fault::Character));
