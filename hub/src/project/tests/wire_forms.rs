@@ -205,6 +205,6 @@ fn addresses_in_lists_and_maps_become_tokens() {
     assert_eq!(projected.data, expected);
     assert_eq!(projected.granted_paths, ["number", "record.protection"]);
     let projected = project(&schema, &grant, &data, &CANNOT_HOLD, true, &token).expect("projected");
-    assert_eq!(projected.data, []);
+    assert!(projected.data.is_empty());
     assert_eq!(projected.granted_paths, ["number", "record.protection"]);
 }
