@@ -2,6 +2,9 @@
 
 use super::{Registry, drain, items, units};
 
+/// Records, with the header, up to the end of a 届出.
+const END_OF_A_GROUP: usize = 274;
+
 /// Units of an undisturbed run.
 async fn undisturbed(registry: &Registry) -> Vec<musubi_adapter_sdk::hub::PublishUnit> {
     let mut capture = registry.open().await;
@@ -14,7 +17,7 @@ async fn undisturbed(registry: &Registry) -> Vec<musubi_adapter_sdk::hub::Publis
 
 #[tokio::test]
 async fn going_on_after_every_page_gives_the_same_units() {
-    let registry = Registry::with_town(15);
+    let registry = Registry::with_part_of_town(END_OF_A_GROUP, 50);
     let expected = undisturbed(&registry).await;
     let mut found = Vec::new();
     let mut cursor: Option<String> = None;
@@ -22,7 +25,7 @@ async fn going_on_after_every_page_gives_the_same_units() {
     while found.iter().map(items).sum::<usize>() < registry.items {
         round += 1;
         let index = registry.config().index_file();
-        match round % 5 {
+        match round % 7 {
             // The index is lost, or is no database at all.
             1 => drop(std::fs::remove_file(&index)),
             3 => std::fs::write(&index, b"no database, but a text that is long enough").unwrap(),
@@ -50,7 +53,7 @@ async fn going_on_after_every_page_gives_the_same_units() {
 
 #[tokio::test]
 async fn an_index_ahead_of_the_hub_is_built_again() {
-    let registry = Registry::with_town(40);
+    let registry = Registry::with_part_of_town(END_OF_A_GROUP, 50);
     let expected = undisturbed(&registry).await;
     let mut capture = registry.open().await;
     capture.resume(None).await.unwrap();

@@ -109,7 +109,10 @@ async fn a_group_with_one_wrong_row_is_refused_whole_and_later_rows_go_on() {
     let mut registry = Registry::new();
     registry.write("zenken", &records(&town().join("residents_before.csv")));
     let before = registry.items;
-    registry.write("sabun", &broken[..place + 4]);
+    let end = broken[place + 2..]
+        .windows(2)
+        .position(|pair| super::field(&pair[0], 1) != super::field(&pair[1], 1));
+    registry.write("sabun", &broken[..place + 3 + end.unwrap()]);
     let mut capture = registry.open().await;
     capture.resume(None).await.unwrap();
     drain(capture.as_mut(), before).await;

@@ -69,11 +69,7 @@ fn moved_in(member: &Member, image: ResidentRecord) -> Payload {
         ReEntryBasis::Unspecified
     };
     Payload::from(resident::ResidentMovedIn {
-        record: Some(ResidentRecord {
-            notified_on: member.row.date("todokedebi"),
-            previous_address: old_address(member).or_else(|| image.previous_address.clone()),
-            ..image
-        }),
+        record: Some(with_arrival(member, image)),
         move_in_kind: kind.into(),
         from_abroad,
         whole_or_part: scope.into(),
@@ -83,6 +79,15 @@ fn moved_in(member: &Member, image: ResidentRecord) -> Payload {
         certificate_kind: certificate.into(),
         ..resident::ResidentMovedIn::default()
     })
+}
+
+/// The record of an arrival: the change names the former address in its parts.
+fn with_arrival(member: &Member, image: ResidentRecord) -> ResidentRecord {
+    ResidentRecord {
+        notified_on: member.row.date("todokedebi"),
+        previous_address: old_address(member).or_else(|| image.previous_address.clone()),
+        ..image
+    }
 }
 
 fn born(row: &Row, image: ResidentRecord) -> Payload {
@@ -111,7 +116,7 @@ fn recorded(member: &Member, ids: &Ids, image: ResidentRecord) -> Payload {
         _ => ResidentType::Unspecified,
     };
     Payload::from(resident::ResidentRecordedByAuthority {
-        record: Some(image),
+        record: Some(with_arrival(member, image)),
         authority_reason: reason.into(),
         previous_resident_type: previous.into(),
         inherits_number,
