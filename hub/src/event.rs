@@ -54,7 +54,11 @@ impl Stream {
 
     /// Reads a stored number.
     pub fn from_number(number: i64) -> Stream {
-        if number == 2 { Stream::Bulk } else { Stream::Live }
+        if number == 2 {
+            Stream::Bulk
+        } else {
+            Stream::Live
+        }
     }
 
     /// Reads the wire's value; unspecified is live.
@@ -136,6 +140,10 @@ impl Pseudonyms {
             mac.update(&[0]);
         }
         let bytes = mac.finalize().into_bytes();
-        bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        bytes
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }

@@ -20,3 +20,4 @@ pub mod grants;
 pub mod project;
 
 pub mod server;
+mod telemetry;

@@ -87,10 +87,16 @@ pub struct ReadLimit {
 pub enum AppendError {
     /// Nothing was written.
     #[error("append to the log of `{0}` failed and wrote nothing")]
-    NotWritten(Municipality, #[source] Box<dyn std::error::Error + Send + Sync>),
+    NotWritten(
+        Municipality,
+        #[source] Box<dyn std::error::Error + Send + Sync>,
+    ),
     /// It may or may not have been written: read the tail before the next append.
     #[error("append to the log of `{0}` failed with an unknown outcome")]
-    OutcomeUnknown(Municipality, #[source] Box<dyn std::error::Error + Send + Sync>),
+    OutcomeUnknown(
+        Municipality,
+        #[source] Box<dyn std::error::Error + Send + Sync>,
+    ),
 }
 
 /// A read, bounds or trim failed.
@@ -129,11 +135,8 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
         limit: ReadLimit,
     ) -> Result<Vec<Record>, LogError>;
     /// First and next position.
-    async fn bounds(
-        &self,
-        municipality: &Municipality,
-        stream: Stream,
-    ) -> Result<Bounds, LogError>;
+    async fn bounds(&self, municipality: &Municipality, stream: Stream)
+    -> Result<Bounds, LogError>;
     /// A hint that the tail moved: level-triggered, never missed, may come early.
     fn watch_tail(&self, municipality: &Municipality, stream: Stream) -> watch::Receiver<Position>;
     /// Forgets records before a position.
@@ -148,8 +151,9 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
 /// Tail watches of a backend, by municipality and stream.
 #[derive(Debug, Default)]
 pub(crate) struct Tails {
-    senders:
-        std::sync::Mutex<std::collections::HashMap<(Municipality, Stream), watch::Sender<Position>>>,
+    senders: std::sync::Mutex<
+        std::collections::HashMap<(Municipality, Stream), watch::Sender<Position>>,
+    >,
 }
 
 impl Tails {
@@ -169,7 +173,10 @@ impl Tails {
         stream: Stream,
         act: impl FnOnce(&watch::Sender<Position>) -> T,
     ) -> T {
-        let mut senders = self.senders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut senders = self
+            .senders
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         act(senders
             .entry((m.clone(), stream))
             .or_insert_with(|| watch::channel(Position::default()).0))

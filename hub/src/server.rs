@@ -1,1 +1,18 @@
-//! (being written)
+//! The running hub: edges, municipalities, runners.
+//! Performs what the pure parts decide, and serves the gRPC API.
+//! Must never decide about order, grants or outcomes itself.
+//! Read next: `server/serve.rs`, `server/town.rs`, `server/runner.rs`.
+
+pub mod admin_service;
+pub mod auth;
+pub mod config;
+pub mod delivery_service;
+pub mod event_service;
+pub mod registry;
+pub mod runner;
+pub mod serve;
+pub mod status;
+pub mod town;
+
+pub use config::Config;
+pub use serve::{ServeError, run};

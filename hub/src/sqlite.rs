@@ -27,9 +27,7 @@ pub enum OpenError {
     #[error("cannot open `{0}`; check that the folder exists and may be written")]
     Sqlite(String, #[source] sqlx::Error),
     /// Written by a newer version.
-    #[error(
-        "`{path}` has data version {found}, this program knows {known}: start a newer version"
-    )]
+    #[error("`{path}` has data version {found}, this program knows {known}: start a newer version")]
     Newer {
         /// File.
         path: String,
@@ -57,20 +55,32 @@ pub(crate) async fn open_writer(
         .connect()
         .await
         .map_err(failed)?;
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+    let mut transaction = connection
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(failed)?;
     let found: i64 = sqlx::query_scalar("PRAGMA user_version")
         .fetch_one(&mut *transaction)
         .await
         .map_err(failed)?;
     if found > version {
-        return Err(OpenError::Newer { path: path.display().to_string(), found, known: version });
+        return Err(OpenError::Newer {
+            path: path.display().to_string(),
+            found,
+            known: version,
+        });
     }
     if found == 0 {
-        sqlx::raw_sql(schema).execute(&mut *transaction).await.map_err(failed)?;
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {version}")))
+        sqlx::raw_sql(schema)
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+            "PRAGMA user_version = {version}"
+        )))
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)?;
     Ok(connection)

@@ -18,7 +18,7 @@ pub use delivery::{
 };
 pub use publish::{
     CaptureState, Claim, HeldFilter, HeldKind, HeldRow, HeldState, IndexedEvent, Known, NewHeld,
-    Placed, PublishDelta, PublishStore, SnapshotMark, VersionOf,
+    Placed, ProtectionMark, PublishDelta, PublishStore, SnapshotMark, VersionOf,
 };
 
 /// A store operation failed.

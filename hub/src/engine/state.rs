@@ -218,12 +218,18 @@ pub struct Engine<P> {
 impl<P: Clone> Engine<P> {
     /// Starts from what the store has.
     pub fn new(settings: Settings, resume: Resume) -> Self {
-        let start = Cursor { position: Position(1), sequence: 1 };
+        let start = Cursor {
+            position: Position(1),
+            sequence: 1,
+        };
         let track = |cursor: Option<Cursor>| Track {
             frontier: cursor.unwrap_or(start),
             open: BTreeMap::new(),
         };
-        let runs = resume.runs.into_iter().filter_map(|run| Some((*run.keys.first()?, run)));
+        let runs = resume
+            .runs
+            .into_iter()
+            .filter_map(|run| Some((*run.keys.first()?, run)));
         Self {
             settings,
             credits: 0,
@@ -252,7 +258,10 @@ impl<P: Clone> Engine<P> {
             Input::Frontier(stream, cursor) => self.track(stream).frontier = cursor,
             Input::Parked(works) => self.offer_parked(works),
             Input::Credits(add) => {
-                self.credits = self.credits.saturating_add(add).min(crate::limits::CREDITS_MAX);
+                self.credits = self
+                    .credits
+                    .saturating_add(add)
+                    .min(crate::limits::CREDITS_MAX);
             }
             Input::Receipt { delivery, answers } => {
                 self.answered(delivery, answers, now_ms, jitter, &mut decisions);
@@ -270,10 +279,13 @@ impl<P: Clone> Engine<P> {
             Stream::Live => &self.live,
             Stream::Bulk => &self.bulk,
         };
-        track.open.first_key_value().map_or(track.frontier, |(sequence, unit)| Cursor {
-            position: unit.first,
-            sequence: *sequence,
-        })
+        track
+            .open
+            .first_key_value()
+            .map_or(track.frontier, |(sequence, unit)| Cursor {
+                position: unit.first,
+                sequence: *sequence,
+            })
     }
 
     /// Where reading of a stream goes on.
@@ -314,20 +326,41 @@ impl<P: Clone> Engine<P> {
     }
 
     fn offer(&mut self, unit: UnitIn<P>, decisions: &mut Vec<Decision<P>>) {
-        let UnitIn { stream, sequence, first, after, works } = unit;
-        self.track(stream).frontier = Cursor { position: after, sequence: sequence + 1 };
-        let open: Vec<Work<P>> =
-            works.into_iter().filter(|work| !self.ahead.remove(&work.key)).collect();
+        let UnitIn {
+            stream,
+            sequence,
+            first,
+            after,
+            works,
+        } = unit;
+        self.track(stream).frontier = Cursor {
+            position: after,
+            sequence: sequence + 1,
+        };
+        let open: Vec<Work<P>> = works
+            .into_iter()
+            .filter(|work| !self.ahead.remove(&work.key))
+            .collect();
         if open.is_empty() {
             return;
         }
-        self.track(stream).open.insert(sequence, OpenUnit { first, left: open.len() });
+        self.track(stream).open.insert(
+            sequence,
+            OpenUnit {
+                first,
+                left: open.len(),
+            },
+        );
         for work in open {
             if !work.protection && work.subjects.iter().any(|s| self.parked.contains(s)) {
                 self.parked.extend(work.subjects.iter().cloned());
                 self.settle(work.key);
                 let attempt = self.attempts.remove(&work.key).unwrap_or(0);
-                decisions.push(Decision::Park { work, attempt, refusal: None });
+                decisions.push(Decision::Park {
+                    work,
+                    attempt,
+                    refusal: None,
+                });
             } else {
                 self.enqueue(work, false);
             }
@@ -349,16 +382,29 @@ impl<P: Clone> Engine<P> {
         let id = self.next_item;
         self.next_item += 1;
         for subject in &work.subjects {
-            self.lanes.entry((subject.clone(), work.protection)).or_default().push_back(id);
+            self.lanes
+                .entry((subject.clone(), work.protection))
+                .or_default()
+                .push_back(id);
         }
         let attempt = self.attempts.remove(&work.key).unwrap_or(0);
-        self.items.insert(id, Item { work, phase: Phase::Queued, attempt, from_parked });
+        self.items.insert(
+            id,
+            Item {
+                work,
+                phase: Phase::Queued,
+                attempt,
+                from_parked,
+            },
+        );
         self.consider(id);
     }
 
     /// Makes an item ready when it stands at the head of all its lanes.
     fn consider(&mut self, id: u64) {
-        let Some(item) = self.items.get(&id) else { return };
+        let Some(item) = self.items.get(&id) else {
+            return;
+        };
         let at_head = item.work.subjects.iter().all(|subject| {
             let lane = self.lanes.get(&(subject.clone(), item.work.protection));
             lane.and_then(VecDeque::front) == Some(&id)
@@ -384,7 +430,9 @@ impl<P: Clone> Engine<P> {
     fn start(&mut self, decisions: &mut Vec<Decision<P>>) {
         let mut postponed = Vec::new();
         while self.credits > 0 && !self.paused {
-            let Some(turn) = self.ready.pop_first() else { break };
+            let Some(turn) = self.ready.pop_first() else {
+                break;
+            };
             match self.compose(turn.1) {
                 Some(delivery) => {
                     self.credits -= 1;
@@ -415,7 +463,9 @@ impl<P: Clone> Engine<P> {
             attempt = attempt.max(item.attempt);
             works.push(item.work.clone());
         }
-        let run = (ids.len() > 1).then(|| self.runs.get(&key).cloned()).flatten();
+        let run = (ids.len() > 1)
+            .then(|| self.runs.get(&key).cloned())
+            .flatten();
         let new_run = (ids.len() > 1 && !stored).then(|| RunRow {
             id: run_id(key),
             keys: works.iter().map(|work| work.key).collect(),
@@ -425,14 +475,25 @@ impl<P: Clone> Engine<P> {
             self.runs.insert(key, run.clone());
         }
         self.leased.insert(number, (ids, run_id));
-        Some(Delivery { number, attempt, works, new_run })
+        Some(Delivery {
+            number,
+            attempt,
+            works,
+            new_run,
+        })
     }
 
     fn new_run(&self, id: u64) -> Vec<u64> {
-        let Some(item) = self.items.get(&id) else { return Vec::new() };
+        let Some(item) = self.items.get(&id) else {
+            return Vec::new();
+        };
         let alone = !self.settings.runs || item.work.protection || item.from_parked;
-        let (false, [subject]) = (alone, item.work.subjects.as_slice()) else { return vec![id] };
-        let Some(lane) = self.lanes.get(&(subject.clone(), false)) else { return vec![id] };
+        let (false, [subject]) = (alone, item.work.subjects.as_slice()) else {
+            return vec![id];
+        };
+        let Some(lane) = self.lanes.get(&(subject.clone(), false)) else {
+            return vec![id];
+        };
         lane.iter()
             .copied()
             .take(RUN_UNITS_MAX)
@@ -449,9 +510,10 @@ impl<P: Clone> Engine<P> {
         let lane = self.lanes.get(&(subject.clone(), false))?;
         let ids: Vec<u64> = lane.iter().copied().take(keys.len()).collect();
         let same = ids.len() == keys.len()
-            && ids.iter().zip(keys).all(|(id, key)| {
-                self.items.get(id).is_some_and(|item| item.work.key == *key)
-            });
+            && ids
+                .iter()
+                .zip(keys)
+                .all(|(id, key)| self.items.get(id).is_some_and(|item| item.work.key == *key));
         same.then_some(ids)
     }
 
@@ -464,17 +526,21 @@ impl<P: Clone> Engine<P> {
         decisions: &mut Vec<Decision<P>>,
     ) {
         // A second receipt for the same delivery finds nothing and changes nothing.
-        let Some((ids, run)) = self.leased.remove(&delivery) else { return };
+        let Some((ids, run)) = self.leased.remove(&delivery) else {
+            return;
+        };
         let mut answers: HashMap<UnitKey, Answered> = answers.into_iter().collect();
         let retried = answers
             .values()
-            .any(|answer| matches!(answer, Answered::Retry { .. } | Answered::Pause(_)));
+            .all(|answer| matches!(answer, Answered::Retry { .. } | Answered::Pause(_)));
         for id in ids {
-            let Some(item) = self.items.get(&id) else { continue };
+            let Some(item) = self.items.get(&id) else {
+                continue;
+            };
             let answer = answers.remove(&item.work.key);
             self.conclude(id, answer, now_ms, jitter, decisions);
         }
-        // A run that is tried again keeps its composition.
+        // A run that is tried again as a whole keeps its composition.
         if let Some(run) = run
             && !retried
         {
@@ -510,7 +576,9 @@ impl<P: Clone> Engine<P> {
                 decisions.push(Decision::Paused(reason));
             }
             Some(Answered::Retry { after_ms }) => {
-                let Some(item) = self.items.get(&id) else { return };
+                let Some(item) = self.items.get(&id) else {
+                    return;
+                };
                 let (key, attempt) = (item.work.key, item.attempt);
                 let at = now_ms + retry_delay_ms(attempt, after_ms, jitter);
                 self.requeue(id, Phase::Due(at));
@@ -527,7 +595,9 @@ impl<P: Clone> Engine<P> {
     }
 
     fn requeue(&mut self, id: u64, phase: Phase) {
-        let Some(item) = self.items.get_mut(&id) else { return };
+        let Some(item) = self.items.get_mut(&id) else {
+            return;
+        };
         item.phase = phase;
         match phase {
             Phase::Due(at) => {
@@ -547,24 +617,39 @@ impl<P: Clone> Engine<P> {
             refusal: Some(refusal),
         });
         while let Some(behind) = self.first_behind_parked() {
-            let Some(item) = self.remove(behind) else { break };
+            let Some(item) = self.remove(behind) else {
+                break;
+            };
             self.parked.extend(item.work.subjects.iter().cloned());
             // A unit that came out of the parked ones still lies there.
             if !item.from_parked {
                 let attempt = item.attempt;
-                decisions.push(Decision::Park { work: item.work, attempt, refusal: None });
+                decisions.push(Decision::Park {
+                    work: item.work,
+                    attempt,
+                    refusal: None,
+                });
             }
         }
     }
 
     /// The oldest item of a parked subject that is not on its way to the product.
     fn first_behind_parked(&self) -> Option<u64> {
-        let lanes = self.parked.iter().filter_map(|s| self.lanes.get(&(s.clone(), false)));
-        lanes.flatten().copied().filter(|id| self.may_park(*id)).min()
+        let lanes = self
+            .parked
+            .iter()
+            .filter_map(|s| self.lanes.get(&(s.clone(), false)));
+        lanes
+            .flatten()
+            .copied()
+            .filter(|id| self.may_park(*id))
+            .min()
     }
 
     fn may_park(&self, id: u64) -> bool {
-        let Some(item) = self.items.get(&id) else { return false };
+        let Some(item) = self.items.get(&id) else {
+            return false;
+        };
         // Leased in the same run, behind the refused one: the adapter did not send it.
         let in_flight = self.leased.values().any(|(ids, _)| ids.contains(&id));
         item.phase != Phase::Leased || !in_flight
@@ -578,7 +663,9 @@ impl<P: Clone> Engine<P> {
         }
         for subject in &item.work.subjects {
             let lane_key = (subject.clone(), item.work.protection);
-            let Some(lane) = self.lanes.get_mut(&lane_key) else { continue };
+            let Some(lane) = self.lanes.get_mut(&lane_key) else {
+                continue;
+            };
             lane.retain(|other| *other != id);
             match lane.front().copied() {
                 Some(next) => self.consider(next),
@@ -615,14 +702,21 @@ fn turn<P>(item: &Item<P>, id: u64) -> Turn {
 }
 
 fn run_id(first: UnitKey) -> String {
-    format!("{}-{}-{}", first.stream.name(), first.sequence, first.member)
+    format!(
+        "{}-{}-{}",
+        first.stream.name(),
+        first.sequence,
+        first.member
+    )
 }
 
 /// Exponential schedule with jitter. A receiver's own wish is honoured within once and twice.
 fn retry_delay_ms(attempt: u32, after_ms: u64, jitter: f64) -> i64 {
     let base = RETRY_BASE.as_millis() as u64;
     let max = RETRY_MAX.as_millis() as u64;
-    let scheduled = base.saturating_mul(1 << attempt.saturating_sub(1).min(20)).min(max);
+    let scheduled = base
+        .saturating_mul(1 << attempt.saturating_sub(1).min(20))
+        .min(max);
     let floor = scheduled.max(after_ms.min(max));
     (floor as f64 * (1.0 + jitter.clamp(0.0, 1.0))) as i64
 }

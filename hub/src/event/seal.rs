@@ -25,11 +25,18 @@ pub struct UnknownKey(pub String);
 impl Sealed {
     /// Seals with the identity seal, until keys per (municipality, subject) exist.
     pub fn seal(bytes: Vec<u8>) -> Self {
-        Self { key_id: IDENTITY.to_owned(), bytes }
+        Self {
+            key_id: IDENTITY.to_owned(),
+            bytes,
+        }
     }
 
     /// Opens it.
     pub fn open(self) -> Result<Vec<u8>, UnknownKey> {
-        if self.key_id == IDENTITY { Ok(self.bytes) } else { Err(UnknownKey(self.key_id)) }
+        if self.key_id == IDENTITY {
+            Ok(self.bytes)
+        } else {
+            Err(UnknownKey(self.key_id))
+        }
     }
 }

@@ -11,7 +11,10 @@ use super::{EventLog, NewRecord, ReadLimit, RecordKind};
 use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream};
 
-const ALL: ReadLimit = ReadLimit { records: 1_000, bytes: 1 << 20 };
+const ALL: ReadLimit = ReadLimit {
+    records: 1_000,
+    bytes: 1 << 20,
+};
 
 fn town() -> Municipality {
     Municipality::parse("142042").unwrap()
@@ -50,25 +53,47 @@ struct Sqlite(tempfile::TempDir);
 #[async_trait::async_trait]
 impl Harness for Sqlite {
     async fn open(&self) -> Arc<dyn EventLog> {
-        Arc::new(SqliteLog::open(&self.0.path().join("log.sqlite")).await.unwrap())
+        Arc::new(
+            SqliteLog::open(&self.0.path().join("log.sqlite"))
+                .await
+                .unwrap(),
+        )
     }
 }
 
 async fn log_101_positions_rise_in_call_order(harness: &dyn Harness) {
     let log = harness.open().await;
-    let first = log.append(&town(), Stream::Live, vec![record("a"), record("b")]).await.unwrap();
-    let second = log.append(&town(), Stream::Live, vec![record("c")]).await.unwrap();
+    let first = log
+        .append(&town(), Stream::Live, vec![record("a"), record("b")])
+        .await
+        .unwrap();
+    let second = log
+        .append(&town(), Stream::Live, vec![record("c")])
+        .await
+        .unwrap();
     assert!(first[0] < first[1] && first[1] < second[0]);
-    assert_eq!(keys(&*log, Stream::Live, Position(0)).await, ["a", "b", "c"]);
-    assert_eq!(keys(&*log, Stream::Live, first[0].after()).await, ["b", "c"]);
+    assert_eq!(
+        keys(&*log, Stream::Live, Position(0)).await,
+        ["a", "b", "c"]
+    );
+    assert_eq!(
+        keys(&*log, Stream::Live, first[0].after()).await,
+        ["b", "c"]
+    );
 }
 
 async fn log_102_streams_and_municipalities_are_apart(harness: &dyn Harness) {
     let log = harness.open().await;
     let other = Municipality::parse("131016").unwrap();
-    log.append(&town(), Stream::Live, vec![record("live")]).await.unwrap();
-    log.append(&town(), Stream::Bulk, vec![record("bulk")]).await.unwrap();
-    log.append(&other, Stream::Live, vec![record("other")]).await.unwrap();
+    log.append(&town(), Stream::Live, vec![record("live")])
+        .await
+        .unwrap();
+    log.append(&town(), Stream::Bulk, vec![record("bulk")])
+        .await
+        .unwrap();
+    log.append(&other, Stream::Live, vec![record("other")])
+        .await
+        .unwrap();
     assert_eq!(keys(&*log, Stream::Live, Position(0)).await, ["live"]);
     assert_eq!(keys(&*log, Stream::Bulk, Position(0)).await, ["bulk"]);
 }
@@ -77,14 +102,26 @@ async fn log_103_read_keeps_its_limits_and_returns_at_least_one(harness: &dyn Ha
     let log = harness.open().await;
     let batch = ["aaaa", "bbbb", "cccc"].map(record).to_vec();
     log.append(&town(), Stream::Live, batch).await.unwrap();
-    let by_bytes = ReadLimit { records: 10, bytes: 1 };
+    let by_bytes = ReadLimit {
+        records: 10,
+        bytes: 1,
+    };
     assert_eq!(
-        log.read(&town(), Stream::Live, Position(0), by_bytes).await.unwrap().len(),
+        log.read(&town(), Stream::Live, Position(0), by_bytes)
+            .await
+            .unwrap()
+            .len(),
         1
     );
-    let by_records = ReadLimit { records: 2, bytes: 1 << 20 };
+    let by_records = ReadLimit {
+        records: 2,
+        bytes: 1 << 20,
+    };
     assert_eq!(
-        log.read(&town(), Stream::Live, Position(0), by_records).await.unwrap().len(),
+        log.read(&town(), Stream::Live, Position(0), by_records)
+            .await
+            .unwrap()
+            .len(),
         2
     );
 }
@@ -93,47 +130,75 @@ async fn log_104_bounds_say_first_and_next(harness: &dyn Harness) {
     let log = harness.open().await;
     let empty = log.bounds(&town(), Stream::Live).await.unwrap();
     assert_eq!(empty.first, empty.next);
-    let positions =
-        log.append(&town(), Stream::Live, vec![record("a"), record("b")]).await.unwrap();
+    let positions = log
+        .append(&town(), Stream::Live, vec![record("a"), record("b")])
+        .await
+        .unwrap();
     let bounds = log.bounds(&town(), Stream::Live).await.unwrap();
     assert!(bounds.first <= positions[0]);
     assert!(bounds.next > positions[1]);
-    assert!(log.read(&town(), Stream::Live, bounds.next, ALL).await.unwrap().is_empty());
+    assert!(
+        log.read(&town(), Stream::Live, bounds.next, ALL)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 async fn log_105_watch_sees_every_append(harness: &dyn Harness) {
     let log = harness.open().await;
     let mut tail = log.watch_tail(&town(), Stream::Live);
     tail.mark_unchanged();
-    log.append(&town(), Stream::Live, vec![record("a")]).await.unwrap();
+    log.append(&town(), Stream::Live, vec![record("a")])
+        .await
+        .unwrap();
     assert!(tail.has_changed().unwrap());
 }
 
 async fn log_106_trim_forgets_and_never_reuses_positions(harness: &dyn Harness) {
     let log = harness.open().await;
-    let positions =
-        log.append(&town(), Stream::Live, vec![record("a"), record("b")]).await.unwrap();
-    log.trim(&town(), Stream::Live, positions[1].after()).await.unwrap();
+    let positions = log
+        .append(&town(), Stream::Live, vec![record("a"), record("b")])
+        .await
+        .unwrap();
+    log.trim(&town(), Stream::Live, positions[1].after())
+        .await
+        .unwrap();
     assert!(keys(&*log, Stream::Live, Position(0)).await.is_empty());
-    let later = log.append(&town(), Stream::Live, vec![record("c")]).await.unwrap();
+    let later = log
+        .append(&town(), Stream::Live, vec![record("c")])
+        .await
+        .unwrap();
     assert!(later[0] > positions[1]);
-    assert_eq!(log.bounds(&town(), Stream::Live).await.unwrap().first, positions[1].after());
+    assert_eq!(
+        log.bounds(&town(), Stream::Live).await.unwrap().first,
+        positions[1].after()
+    );
 }
 
 async fn log_107_an_empty_batch_writes_nothing(harness: &dyn Harness) {
     let log = harness.open().await;
-    assert!(log.append(&town(), Stream::Live, Vec::new()).await.unwrap().is_empty());
+    assert!(
+        log.append(&town(), Stream::Live, Vec::new())
+            .await
+            .unwrap()
+            .is_empty()
+    );
     let bounds = log.bounds(&town(), Stream::Live).await.unwrap();
     assert_eq!(bounds.first, bounds.next);
 }
 
 async fn log_201_append_survives_reopen(harness: &dyn Harness) {
     let log = harness.open().await;
-    log.append(&town(), Stream::Live, vec![record("a")]).await.unwrap();
+    log.append(&town(), Stream::Live, vec![record("a")])
+        .await
+        .unwrap();
     drop(log);
     let log = harness.open().await;
     assert_eq!(keys(&*log, Stream::Live, Position(0)).await, ["a"]);
-    log.append(&town(), Stream::Live, vec![record("b")]).await.unwrap();
+    log.append(&town(), Stream::Live, vec![record("b")])
+        .await
+        .unwrap();
     assert_eq!(keys(&*log, Stream::Live, Position(0)).await, ["a", "b"]);
 }
 

@@ -29,7 +29,9 @@ pub struct MemoryLog {
 
 impl MemoryLog {
     fn lock(&self) -> MutexGuard<'_, HashMap<(Municipality, Stream), Sequence>> {
-        self.sequences.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sequences
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -42,7 +44,10 @@ impl Sequence {
 #[async_trait]
 impl EventLog for MemoryLog {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { repeats_possible: false, durable: false }
+        Capabilities {
+            repeats_possible: false,
+            durable: false,
+        }
     }
 
     async fn append(
@@ -56,7 +61,12 @@ impl EventLog for MemoryLog {
         let mut positions = Vec::with_capacity(batch.len());
         for NewRecord { kind, key, sealed } in batch {
             let position = Position(sequence.next());
-            sequence.records.push(Record { position, kind, key, sealed });
+            sequence.records.push(Record {
+                position,
+                kind,
+                key,
+                sealed,
+            });
             positions.push(position);
         }
         self.tails.moved(m, stream, Position(sequence.next()));
@@ -71,7 +81,9 @@ impl EventLog for MemoryLog {
         limit: ReadLimit,
     ) -> Result<Vec<Record>, LogError> {
         let sequences = self.lock();
-        let Some(sequence) = sequences.get(&(m.clone(), stream)) else { return Ok(Vec::new()) };
+        let Some(sequence) = sequences.get(&(m.clone(), stream)) else {
+            return Ok(Vec::new());
+        };
         let skip = from.0.saturating_sub(sequence.first.max(1)) as usize;
         let mut bytes = 0;
         let mut found = Vec::new();
@@ -90,7 +102,10 @@ impl EventLog for MemoryLog {
         let (first, next) = sequences
             .get(&(m.clone(), stream))
             .map_or((1, 1), |sequence| (sequence.first.max(1), sequence.next()));
-        Ok(Bounds { first: Position(first), next: Position(next) })
+        Ok(Bounds {
+            first: Position(first),
+            next: Position(next),
+        })
     }
 
     fn watch_tail(&self, m: &Municipality, stream: Stream) -> watch::Receiver<Position> {
@@ -105,7 +120,10 @@ impl EventLog for MemoryLog {
     ) -> Result<(), LogError> {
         let mut sequences = self.lock();
         let sequence = sequences.entry((m.clone(), stream)).or_default();
-        let cut = up_to.0.min(sequence.next()).saturating_sub(sequence.first.max(1)) as usize;
+        let cut = up_to
+            .0
+            .min(sequence.next())
+            .saturating_sub(sequence.first.max(1)) as usize;
         sequence.records.drain(..cut);
         sequence.first = sequence.first.max(1) + cut as u64;
         Ok(())

@@ -53,7 +53,11 @@ impl SqliteLog {
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
         let writer = sqlite::open_writer(path, SCHEMA_VERSION, SCHEMA).await?;
         let readers = sqlite::open_readers(path).await?;
-        Ok(Self { writer: Mutex::new(writer), readers, tails: Tails::default() })
+        Ok(Self {
+            writer: Mutex::new(writer),
+            readers,
+            tails: Tails::default(),
+        })
     }
 
     /// Closes the file; without it the last pages may be written a moment later.
@@ -96,7 +100,11 @@ async fn first_position(
 }
 
 fn error(action: &'static str, m: &Municipality, source: sqlx::Error) -> LogError {
-    LogError { action, municipality: m.clone(), source: Box::new(source) }
+    LogError {
+        action,
+        municipality: m.clone(),
+        source: Box::new(source),
+    }
 }
 
 impl SqliteLog {
@@ -108,10 +116,13 @@ impl SqliteLog {
     ) -> Result<Vec<Position>, AppendError> {
         let not_written = |source: sqlx::Error| AppendError::NotWritten(m.clone(), source.into());
         let mut writer = self.writer.lock().await;
-        let mut transaction =
-            writer.begin_with("BEGIN IMMEDIATE").await.map_err(not_written)?;
-        let mut position =
-            next_position(&mut transaction, m, stream).await.map_err(not_written)?;
+        let mut transaction = writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(not_written)?;
+        let mut position = next_position(&mut transaction, m, stream)
+            .await
+            .map_err(not_written)?;
         let mut positions = Vec::with_capacity(batch.len());
         for record in batch {
             sqlx::query(
@@ -144,7 +155,10 @@ impl SqliteLog {
 #[async_trait]
 impl EventLog for SqliteLog {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { repeats_possible: false, durable: true }
+        Capabilities {
+            repeats_possible: false,
+            durable: true,
+        }
     }
 
     async fn append(
@@ -189,21 +203,37 @@ impl EventLog for SqliteLog {
             let control = row.get::<i64, _>(1) == 1;
             records.push(Record {
                 position: Position(row.get::<i64, _>(0) as u64),
-                kind: if control { RecordKind::Control } else { RecordKind::Event },
+                kind: if control {
+                    RecordKind::Control
+                } else {
+                    RecordKind::Event
+                },
                 key: row.get(2),
-                sealed: Sealed { key_id: row.get(3), bytes: content },
+                sealed: Sealed {
+                    key_id: row.get(3),
+                    bytes: content,
+                },
             });
         }
         Ok(records)
     }
 
     async fn bounds(&self, m: &Municipality, stream: Stream) -> Result<Bounds, LogError> {
-        let mut reader = self.readers.acquire().await.map_err(|e| error("bounding", m, e))?;
-        let first =
-            first_position(&mut reader, m, stream).await.map_err(|e| error("bounding", m, e))?;
-        let next =
-            next_position(&mut reader, m, stream).await.map_err(|e| error("bounding", m, e))?;
-        Ok(Bounds { first: Position(first as u64), next: Position(next as u64) })
+        let mut reader = self
+            .readers
+            .acquire()
+            .await
+            .map_err(|e| error("bounding", m, e))?;
+        let first = first_position(&mut reader, m, stream)
+            .await
+            .map_err(|e| error("bounding", m, e))?;
+        let next = next_position(&mut reader, m, stream)
+            .await
+            .map_err(|e| error("bounding", m, e))?;
+        Ok(Bounds {
+            first: Position(first as u64),
+            next: Position(next as u64),
+        })
     }
 
     fn watch_tail(&self, m: &Municipality, stream: Stream) -> watch::Receiver<Position> {
@@ -219,7 +249,9 @@ impl EventLog for SqliteLog {
         let failed = |source| error("trimming", m, source);
         let mut writer = self.writer.lock().await;
         let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let next = next_position(&mut transaction, m, stream).await.map_err(failed)?;
+        let next = next_position(&mut transaction, m, stream)
+            .await
+            .map_err(failed)?;
         let first = next.min(up_to.0 as i64);
         sqlx::query("DELETE FROM record WHERE municipality = $1 AND stream = $2 AND position < $3")
             .bind(m.as_str())

@@ -52,24 +52,40 @@ impl Candidate {
     ) -> Self {
         let (file, line) = origin.map_or((String::new(), 0), |o| (o.file.clone(), o.line));
         let key = unit.events.first().map_or_else(String::new, |first| {
-            first.group.as_ref().map_or_else(|| first.id.clone(), |group| group.id.clone())
+            first
+                .group
+                .as_ref()
+                .map_or_else(|| first.id.clone(), |group| group.id.clone())
         });
         let events = unit
             .events
             .into_iter()
             .map(|event| candidate_event(pseudonyms, m, event, &file, line, now_ms))
             .collect();
-        Self { events, key, file, line, corrects }
+        Self {
+            events,
+            key,
+            file,
+            line,
+            corrects,
+        }
     }
 
     /// Its subjects with their versions, in order.
     pub fn subjects(&self) -> Vec<(Subject, u32)> {
-        self.events.iter().map(|e| (e.claim.subject.clone(), e.claim.version)).collect()
+        self.events
+            .iter()
+            .map(|e| (e.claim.subject.clone(), e.claim.version))
+            .collect()
     }
 
     /// Its content, sealed, for a held copy.
     pub fn sealed(&self) -> Sealed {
-        let events = self.events.iter().map(|event| event.event.clone()).collect();
+        let events = self
+            .events
+            .iter()
+            .map(|event| event.event.clone())
+            .collect();
         Sealed::seal(Unit { events }.encode_to_vec())
     }
 
@@ -102,7 +118,11 @@ fn candidate_event(
         published_ms: now_ms,
         traceparent: event.traceparent.clone(),
     };
-    CandidateEvent { snapshot: is_snapshot(&event.r#type), claim, event }
+    CandidateEvent {
+        snapshot: is_snapshot(&event.r#type),
+        claim,
+        event,
+    }
 }
 
 /// True for the records of a snapshot, whatever the system.

@@ -3,19 +3,21 @@
 //! Must never append what the source rules did not accept, nor commit what the log does not have.
 //! Read next: `publish/sequencer/batch.rs`, `publish/sequencer/recovery.rs`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::candidate::{Candidate, Refused};
 use super::control::{Change, Control};
-use crate::event::{Municipality, Position, Pseudonyms, Stream};
+use crate::event::{Municipality, Position, Pseudonyms, Stream, Subject};
 use crate::limits::{PUBLISH_BATCH_UNITS, PUBLISH_QUEUE_REQUESTS};
 use crate::log::{AppendError, EventLog, LogError};
 use crate::store::{Store, StoreError};
 
 mod batch;
+mod protection;
 mod recovery;
 #[cfg(test)]
 mod tests;
@@ -166,11 +168,15 @@ pub struct Parts {
     pub pseudonyms: Pseudonyms,
     /// Applies control records.
     pub apply: Arc<Apply>,
+    /// Protected subjects, as the runners see them.
+    pub protected: watch::Sender<Arc<HashSet<Subject>>>,
 }
 
 impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").field("municipality", &self.municipality).finish_non_exhaustive()
+        f.debug_struct("Parts")
+            .field("municipality", &self.municipality)
+            .finish_non_exhaustive()
     }
 }
 
@@ -181,18 +187,23 @@ impl Sequencer {
         let (commands, queue) = mpsc::channel(PUBLISH_QUEUE_REQUESTS);
         let municipality = parts.municipality.clone();
         tokio::spawn(run(parts, queue));
-        Ok(Self { municipality, commands })
+        Ok(Self {
+            municipality,
+            commands,
+        })
     }
 
     /// Publishes a batch; answers in the order of its entries.
     pub async fn publish(&self, batch: Batch) -> Result<Vec<Answer>, PublishError> {
         let (reply, answer) = oneshot::channel();
-        self.commands.try_send(Command::Publish(batch, reply)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => {
-                PublishError::Overloaded(self.municipality.clone())
-            }
-            mpsc::error::TrySendError::Closed(_) => PublishError::Stopped,
-        })?;
+        self.commands
+            .try_send(Command::Publish(batch, reply))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => {
+                    PublishError::Overloaded(self.municipality.clone())
+                }
+                mpsc::error::TrySendError::Closed(_) => PublishError::Stopped,
+            })?;
         answer.await.map_err(|_| PublishError::Stopped)?
     }
 
@@ -204,7 +215,12 @@ impl Sequencer {
         change: Change,
     ) -> Result<ControlPlace, PublishError> {
         let (reply, answer) = oneshot::channel();
-        let request = ControlRequest { operator, reason, change, reply };
+        let request = ControlRequest {
+            operator,
+            reason,
+            change,
+            reply,
+        };
         self.commands
             .send(Command::Control(Box::new(request)))
             .await
@@ -280,7 +296,12 @@ async fn publish_all(parts: &Parts, waiting: Vec<Waiting>, sound: bool) -> bool 
 }
 
 async fn control(parts: &Parts, request: ControlRequest, sound: bool) -> bool {
-    let ControlRequest { operator, reason, change, reply } = request;
+    let ControlRequest {
+        operator,
+        reason,
+        change,
+        reply,
+    } = request;
     if !sound {
         respond(reply, Err(PublishError::Stopped));
         return false;
@@ -298,5 +319,8 @@ fn respond<T>(reply: oneshot::Sender<T>, outcome: T) {
 
 fn report(error: &PublishError) {
     let error: &dyn std::error::Error = error;
-    tracing::error!(error, "publish failed; the log's tail is read again before the next one");
+    tracing::error!(
+        error,
+        "publish failed; the log's tail is read again before the next one"
+    );
 }

@@ -103,24 +103,31 @@ impl View {
             .take_while(|held| held.id != waiting.id)
             .any(|held| held.subjects.iter().any(|pair| subjects.contains(&pair.0)));
         let mut versions = self.versions.clone();
-        !blocked && waiting.subjects.iter().all(|(subject, version)| {
-            let comes_next = versions.get(subject).map_or(*version == 1, |last| *version == last + 1);
-            versions.insert(subject.clone(), *version);
-            comes_next
-        })
+        !blocked
+            && waiting.subjects.iter().all(|(subject, version)| {
+                let comes_next = versions
+                    .get(subject)
+                    .map_or(*version == 1, |last| *version == last + 1);
+                versions.insert(subject.clone(), *version);
+                comes_next
+            })
     }
 
     /// Notes that a unit was accepted.
     pub fn accepted(&mut self, unit: &Candidate) {
         for event in &unit.events {
-            let version = self.versions.entry(event.claim.subject.clone()).or_default();
+            let version = self
+                .versions
+                .entry(event.claim.subject.clone())
+                .or_default();
             *version = (*version).max(event.claim.version);
         }
     }
 
     /// Notes that held units were closed.
     pub fn closed(&mut self, ids: &[String]) {
-        self.held.retain(|held| held.id.is_empty() || !ids.contains(&held.id));
+        self.held
+            .retain(|held| held.id.is_empty() || !ids.contains(&held.id));
     }
 
     fn known_verdict(&self, unit: &Candidate) -> Option<Verdict> {
@@ -135,7 +142,9 @@ impl View {
                     return Some(ID_REUSED);
                 }
                 Some(Known::Held { held_id, .. }) => {
-                    return Some(Verdict::AlreadyHeld { held_id: held_id.clone() });
+                    return Some(Verdict::AlreadyHeld {
+                        held_id: held_id.clone(),
+                    });
                 }
                 Some(Known::Claimed { at: Some(at), .. }) => last = last.max(Some(*at)),
                 // Claimed, and the append never got through: it is sent again.
@@ -152,8 +161,11 @@ impl View {
     /// The held units that this one corrects, or why it has to wait.
     fn held_verdict(&self, unit: &Candidate) -> Result<Vec<String>, Verdict> {
         let pairs = unit.subjects();
-        let concerns =
-            |held: &OpenHeld| held.subjects.iter().any(|(s, _)| pairs.iter().any(|p| p.0 == *s));
+        let concerns = |held: &OpenHeld| {
+            held.subjects
+                .iter()
+                .any(|(s, _)| pairs.iter().any(|p| p.0 == *s))
+        };
         let named = unit.corrects.as_str();
         let mut corrects: Vec<String> = Vec::new();
         if !named.is_empty() {
@@ -162,13 +174,18 @@ impl View {
         let mut seen: HashSet<&Subject> = HashSet::new();
         for held in self.held.iter().filter(|held| concerns(held)) {
             // Only the oldest held unit of a subject can be corrected; the rest waits for it.
-            if held.subjects.iter().any(|(subject, _)| seen.contains(subject)) {
+            if held
+                .subjects
+                .iter()
+                .any(|(subject, _)| seen.contains(subject))
+            {
                 continue;
             }
             seen.extend(held.subjects.iter().map(|(subject, _)| subject));
-            let same = held.subjects.iter().all(|(s, v)| {
-                *v > 0 && pairs.iter().any(|pair| pair.0 == *s && pair.1 == *v)
-            });
+            let same = held
+                .subjects
+                .iter()
+                .all(|(s, v)| *v > 0 && pairs.iter().any(|pair| pair.0 == *s && pair.1 == *v));
             let is_named = !named.is_empty() && held.id == named;
             if held.state == HeldState::Refused && (same || is_named) {
                 if !is_named && !held.id.is_empty() {
@@ -186,7 +203,10 @@ impl View {
         let mut versions: HashMap<&Subject, u32> = HashMap::new();
         for event in &unit.events {
             let (subject, version) = (&event.claim.subject, event.claim.version);
-            let last = versions.get(subject).or_else(|| self.versions.get(subject)).copied();
+            let last = versions
+                .get(subject)
+                .or_else(|| self.versions.get(subject))
+                .copied();
             versions.insert(subject, version.max(last.unwrap_or(0)));
             if event.snapshot {
                 continue;

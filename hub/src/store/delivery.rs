@@ -125,8 +125,15 @@ impl SubscriptionRow {
 
     /// The binding that serves (or, for a filling subscription, is filled) now.
     pub fn binding(&self) -> Option<&BindingRow> {
-        let wanted = if self.is_filling() { BindingState::Filling } else { BindingState::Serving };
-        self.bindings.iter().rev().find(|binding| binding.state == wanted)
+        let wanted = if self.is_filling() {
+            BindingState::Filling
+        } else {
+            BindingState::Serving
+        };
+        self.bindings
+            .iter()
+            .rev()
+            .find(|binding| binding.state == wanted)
     }
 }
 

@@ -10,7 +10,7 @@
 //!            is taken again by the same id             behind the committed tail and commits it
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 
@@ -185,6 +185,19 @@ pub struct SnapshotMark {
     pub live_mark: Position,
 }
 
+/// State of one support measure (支援措置) of one subject.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProtectionMark {
+    /// Subject.
+    pub subject: Subject,
+    /// 支援措置番号.
+    pub measure: String,
+    /// 支援措置の版; 0 when it was only seen on a record.
+    pub version: u32,
+    /// False once it was ended.
+    pub active: bool,
+}
+
 /// All that one publish batch changes, applied at once or not at all.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PublishDelta {
@@ -201,6 +214,8 @@ pub struct PublishDelta {
     pub cursor: Option<(String, String)>,
     /// Snapshots that began or ended.
     pub snapshots: Vec<SnapshotMark>,
+    /// Support measures; a mark whose version is not above the stored one changes nothing.
+    pub protection: Vec<ProtectionMark>,
     /// How far each stream of the log is committed: the next start reads on from there.
     pub tail: Vec<(Stream, Position)>,
 }
@@ -271,6 +286,8 @@ pub trait PublishStore: Send + Sync + std::fmt::Debug {
     async fn committed_tail(&self, m: &Municipality, s: Stream) -> Result<Position, StoreError>;
     /// Snapshots, oldest first.
     async fn snapshots(&self, m: &Municipality) -> Result<Vec<SnapshotMark>, StoreError>;
+    /// Subjects with a support measure that was not ended.
+    async fn protected(&self, m: &Municipality) -> Result<HashSet<Subject>, StoreError>;
     /// Capture binding and cursor.
     async fn capture(&self, m: &Municipality, source: &str) -> Result<CaptureState, StoreError>;
     /// Raises a capture binding's epoch and returns it.

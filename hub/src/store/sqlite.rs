@@ -31,7 +31,10 @@ impl SqliteStore {
         let schema = include_str!("sqlite/schema.sql");
         let writer = sqlite::open_writer(path, SCHEMA_VERSION, schema).await?;
         let readers = sqlite::open_readers(path).await?;
-        Ok(Self { writer: Mutex::new(writer), readers })
+        Ok(Self {
+            writer: Mutex::new(writer),
+            readers,
+        })
     }
 
     /// Closes the file.
@@ -45,7 +48,10 @@ impl SqliteStore {
 
 /// Wraps a cause with what was tried.
 fn failed(action: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
-    move |source| StoreError::Backend { action, source: Box::new(source) }
+    move |source| StoreError::Backend {
+        action,
+        source: Box::new(source),
+    }
 }
 
 /// Encodes a list as JSON, for `json_each`: one statement for any number of values.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use musubi_proto::standard::resident::v1::ResidentSnapshotPublished;
 use prost::Message;
 
+use super::protection;
 use super::{Answer, Batch, Broken, ControlPlace, Entry, Parts, PublishError};
 use crate::clock::now_ms;
 use crate::event::seal::Sealed;
@@ -44,10 +45,15 @@ impl Plan {
     /// Index of an accepted unit with the same ids and content.
     fn repeated(&self, unit: &Candidate) -> Option<usize> {
         let identity = |unit: &Candidate| -> Vec<(String, Vec<u8>)> {
-            unit.events.iter().map(|e| (e.claim.id.clone(), e.claim.digest.clone())).collect()
+            unit.events
+                .iter()
+                .map(|e| (e.claim.id.clone(), e.claim.digest.clone()))
+                .collect()
         };
         let wanted = identity(unit);
-        self.accepted.iter().position(|(_, accepted)| identity(accepted) == wanted)
+        self.accepted
+            .iter()
+            .position(|(_, accepted)| identity(accepted) == wanted)
     }
 }
 
@@ -71,10 +77,7 @@ pub(super) async fn publish(
     outcomes
 }
 
-async fn publish_group(
-    parts: &Parts,
-    group: Vec<Batch>,
-) -> Vec<Result<Vec<Answer>, PublishError>> {
+async fn publish_group(parts: &Parts, group: Vec<Batch>) -> Vec<Result<Vec<Answer>, PublishError>> {
     let size = group.len();
     match try_publish(parts, group).await {
         Ok(answers) => answers.into_iter().map(Ok).collect(),
@@ -89,7 +92,9 @@ async fn publish_group(
 }
 
 async fn try_publish(parts: &Parts, group: Vec<Batch>) -> Result<Vec<Vec<Answer>>, PublishError> {
-    let Some(first) = group.first() else { return Ok(Vec::new()) };
+    let Some(first) = group.first() else {
+        return Ok(Vec::new());
+    };
     let source = first.source.clone();
     check_epochs(parts, &group).await?;
     let mut view = view_of(parts, &source, &group).await?;
@@ -101,7 +106,9 @@ async fn try_publish(parts: &Parts, group: Vec<Batch>) -> Result<Vec<Vec<Answer>
         cursor = batch.cursor.or(cursor);
         let mut answers = Vec::with_capacity(batch.entries.len());
         for entry in batch.entries {
-            answers.push(decide(&mut view, &mut plan, &source, stream, captured, entry));
+            answers.push(decide(
+                &mut view, &mut plan, &source, stream, captured, entry,
+            ));
         }
         pending.push(answers);
     }
@@ -116,9 +123,10 @@ async fn try_publish(parts: &Parts, group: Vec<Batch>) -> Result<Vec<Vec<Answer>
             position: positions.get(index).copied().unwrap_or_default(),
             duplicate: true,
         },
-        Pending::Held(index, rule) => {
-            Answer::Held { id: held_ids.get(index).cloned().unwrap_or_default(), rule }
-        }
+        Pending::Held(index, rule) => Answer::Held {
+            id: held_ids.get(index).cloned().unwrap_or_default(),
+            rule,
+        },
     };
     Ok(pending
         .into_iter()
@@ -128,11 +136,20 @@ async fn try_publish(parts: &Parts, group: Vec<Batch>) -> Result<Vec<Vec<Answer>
 
 async fn check_epochs(parts: &Parts, group: &[Batch]) -> Result<(), PublishError> {
     for batch in group {
-        let Some(given) = batch.capture_epoch else { continue };
-        let capture = parts.store.capture(&parts.municipality, &batch.source).await?;
+        let Some(given) = batch.capture_epoch else {
+            continue;
+        };
+        let capture = parts
+            .store
+            .capture(&parts.municipality, &batch.source)
+            .await?;
         if capture.epoch != given {
             let source_name = batch.source.clone();
-            return Err(PublishError::Fenced { source_name, current: capture.epoch, given });
+            return Err(PublishError::Fenced {
+                source_name,
+                current: capture.epoch,
+                given,
+            });
         }
     }
     Ok(())
@@ -197,22 +214,35 @@ fn decide(
             Verdict::Accept { corrects } => {
                 view.accepted(&unit);
                 view.closed(&corrects);
-                let by = unit.events.first().map(|e| e.claim.id.clone()).unwrap_or_default();
-                plan.corrected.extend(corrects.into_iter().map(|held| (held, by.clone())));
+                let by = unit
+                    .events
+                    .first()
+                    .map(|e| e.claim.id.clone())
+                    .unwrap_or_default();
+                plan.corrected
+                    .extend(corrects.into_iter().map(|held| (held, by.clone())));
                 plan.accepted.push((stream, unit));
                 Pending::Accepted(plan.accepted.len() - 1)
             }
             Verdict::Duplicate { at } => {
                 // The correction may have been appended by a hub that died before the commit.
                 if !unit.corrects.is_empty() {
-                    let by = unit.events.first().map(|e| e.claim.id.clone()).unwrap_or_default();
+                    let by = unit
+                        .events
+                        .first()
+                        .map(|e| e.claim.id.clone())
+                        .unwrap_or_default();
                     plan.corrected.push((unit.corrects.clone(), by));
                 }
-                Pending::Ready(Answer::Accepted { position: at.1, duplicate: true })
+                Pending::Ready(Answer::Accepted {
+                    position: at.1,
+                    duplicate: true,
+                })
             }
-            Verdict::AlreadyHeld { held_id } => {
-                Pending::Ready(Answer::Held { id: held_id, rule: BEHIND_HELD.to_owned() })
-            }
+            Verdict::AlreadyHeld { held_id } => Pending::Ready(Answer::Held {
+                id: held_id,
+                rule: BEHIND_HELD.to_owned(),
+            }),
             Verdict::Wait { rule } => {
                 let message = "this unit is right and waits for an earlier version of its subject; \
                                correct the unit before it";
@@ -220,20 +250,38 @@ fn decide(
                 let held = held_unit(source, unit, HeldState::Waiting, broken);
                 hold(view, plan, held)
             }
-            Verdict::Refuse { rule, field, message } if captured => {
-                let held =
-                    held_unit(source, unit, HeldState::Refused, broken(rule, field, message));
+            Verdict::Refuse {
+                rule,
+                field,
+                message,
+            } if captured => {
+                let held = held_unit(
+                    source,
+                    unit,
+                    HeldState::Refused,
+                    broken(rule, field, message),
+                );
                 hold(view, plan, held)
             }
-            Verdict::Refuse { rule, field, message } => {
-                Pending::Ready(Answer::Refused { rule, field, message })
-            }
+            Verdict::Refuse {
+                rule,
+                field,
+                message,
+            } => Pending::Ready(Answer::Refused {
+                rule,
+                field,
+                message,
+            }),
         },
     }
 }
 
 fn broken(rule: &str, field: &str, message: &str) -> Broken {
-    Broken { rule: rule.to_owned(), field: field.to_owned(), message: message.to_owned() }
+    Broken {
+        rule: rule.to_owned(),
+        field: field.to_owned(),
+        message: message.to_owned(),
+    }
 }
 
 fn hold(view: &mut View, plan: &mut Plan, held: NewHeld) -> Pending {
@@ -272,7 +320,10 @@ fn held_unit(source: &str, unit: Candidate, state: HeldState, broken: Broken) ->
 
 fn held_rows(source: &str, refused: Refused) -> NewHeld {
     let rows = &refused.unit.rows;
-    let first = rows.iter().find(|row| !row.rule.is_empty()).or(rows.first());
+    let first = rows
+        .iter()
+        .find(|row| !row.rule.is_empty())
+        .or(rows.first());
     let origin = first.and_then(|row| row.origin.clone()).unwrap_or_default();
     NewHeld {
         source: source.to_owned(),
@@ -301,7 +352,11 @@ async fn write(
     cursor: Option<String>,
     view: &mut View,
 ) -> Result<(Vec<Position>, Vec<String>), PublishError> {
-    let Plan { accepted, hold, corrected } = plan;
+    let Plan {
+        accepted,
+        hold,
+        corrected,
+    } = plan;
     let mut delta = PublishDelta {
         hold,
         corrected,
@@ -309,13 +364,35 @@ async fn write(
         ..PublishDelta::default()
     };
     let positions = append(parts, source, &accepted, &mut delta).await?;
-    let held_ids = parts.store.commit_publish(&parts.municipality, delta).await?;
+    let held_ids = commit(parts, delta).await?;
     let subjects: HashSet<Subject> = accepted
         .iter()
         .flat_map(|(_, unit)| unit.events.iter().map(|event| event.claim.subject.clone()))
         .collect();
-    release(parts, source, subjects.into_iter().collect(), &view.versions).await?;
+    release(
+        parts,
+        source,
+        subjects.into_iter().collect(),
+        &view.versions,
+    )
+    .await?;
     Ok((positions, held_ids))
+}
+
+/// Commits a delta, and tells the runners at once whom it protects.
+pub(super) async fn commit(
+    parts: &Parts,
+    delta: PublishDelta,
+) -> Result<Vec<String>, PublishError> {
+    let m = &parts.municipality;
+    let protects = !delta.protection.is_empty();
+    let held_ids = parts.store.commit_publish(m, delta).await?;
+    if protects {
+        parts
+            .protected
+            .send_replace(std::sync::Arc::new(parts.store.protected(m).await?));
+    }
+    Ok(held_ids)
 }
 
 /// Claims and appends units, and notes their places in the delta.
@@ -396,8 +473,13 @@ pub(super) async fn note(
             version: event.claim.version,
         });
     }
+    delta
+        .protection
+        .extend(protection::marks(&event.claim.subject, &event.event));
     if event.snapshot && stream == Stream::Bulk {
-        delta.snapshots.extend(snapshot_mark(parts, source, position, &event.event).await?);
+        delta
+            .snapshots
+            .extend(snapshot_mark(parts, source, position, &event.event).await?);
     }
     Ok(())
 }
@@ -410,7 +492,9 @@ async fn snapshot_mark(
 ) -> Result<Option<SnapshotMark>, PublishError> {
     use musubi_proto::standard::common::v1::SnapshotPart;
     // Validation has decoded the payload before; an event that cannot be read marks nothing.
-    let Ok(snapshot) = ResidentSnapshotPublished::decode(&event.data[..]) else { return Ok(None) };
+    let Ok(snapshot) = ResidentSnapshotPublished::decode(&event.data[..]) else {
+        return Ok(None);
+    };
     let end = match snapshot.part() {
         SnapshotPart::Header => None,
         SnapshotPart::Trailer => Some(position),
@@ -441,8 +525,10 @@ pub(super) async fn release(
         if !rows.iter().any(|row| row.held.state == HeldState::Waiting) {
             return Ok(());
         }
-        let mut concerned: Vec<Subject> =
-            rows.iter().flat_map(|row| row.held.subjects.iter().map(|p| p.0.clone())).collect();
+        let mut concerned: Vec<Subject> = rows
+            .iter()
+            .flat_map(|row| row.held.subjects.iter().map(|p| p.0.clone()))
+            .collect();
         concerned.sort();
         concerned.dedup();
         let all_rows = parts.store.held_behind(m, source, &concerned).await?;
@@ -453,7 +539,10 @@ pub(super) async fn release(
             ..View::default()
         };
         let mut followers = Vec::new();
-        for row in all_rows.iter().filter(|row| row.held.state == HeldState::Waiting) {
+        for row in all_rows
+            .iter()
+            .filter(|row| row.held.state == HeldState::Waiting)
+        {
             if followers.len() < crate::limits::HELD_RELEASE_UNITS
                 && view.may_follow(&open_held(row))
                 && let Some(unit) = waiting_unit(parts, row)
@@ -468,7 +557,7 @@ pub(super) async fn release(
         }
         let mut delta = PublishDelta::default();
         append(parts, source, &followers, &mut delta).await?;
-        parts.store.commit_publish(m, delta).await?;
+        commit(parts, delta).await?;
         versions = view.versions;
         subjects = concerned;
     }
@@ -479,10 +568,15 @@ fn waiting_unit(parts: &Parts, row: &HeldRow) -> Option<Candidate> {
     let content = row.held.content.clone().open();
     let unit = content.ok().and_then(|bytes| Unit::decode(&bytes[..]).ok());
     if unit.is_none() {
-        tracing::error!(held = row.id, "a held unit cannot be read; restore it from a backup");
+        tracing::error!(
+            held = row.id,
+            "a held unit cannot be read; restore it from a backup"
+        );
     }
-    let origin =
-        musubi_proto::hub::v1::Origin { file: row.held.file.clone(), line: row.held.line };
+    let origin = musubi_proto::hub::v1::Origin {
+        file: row.held.file.clone(),
+        line: row.held.line,
+    };
     Some(Candidate::new(
         &parts.pseudonyms,
         &parts.municipality,
@@ -503,7 +597,12 @@ pub(super) async fn control(
     let started = Instant::now();
     let m = &parts.municipality;
     let bulk = parts.log.bounds(m, Stream::Bulk).await?.next;
-    let control = Control { bulk_position: bulk.0, operator, reason, change };
+    let control = Control {
+        bulk_position: bulk.0,
+        operator,
+        reason,
+        change,
+    };
     let text = serde_json::to_vec(&control).unwrap_or_default();
     let record = NewRecord {
         kind: RecordKind::Control,
@@ -513,8 +612,15 @@ pub(super) async fn control(
     let positions = parts.log.append(m, Stream::Live, vec![record]).await?;
     let live = positions.first().copied().unwrap_or_default();
     (parts.apply)(m, control, live).await?;
-    let delta = PublishDelta { tail: vec![(Stream::Live, live.after())], ..Default::default() };
+    let delta = PublishDelta {
+        tail: vec![(Stream::Live, live.after())],
+        ..Default::default()
+    };
     parts.store.commit_publish(m, delta).await?;
     let pause_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    Ok(ControlPlace { live, bulk, pause_us })
+    Ok(ControlPlace {
+        live,
+        bulk,
+        pause_us,
+    })
 }

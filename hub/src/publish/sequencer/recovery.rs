@@ -15,6 +15,8 @@ use crate::store::{HeldFilter, HeldState, PublishDelta};
 
 /// Brings the store up to the log, then lets follow what may follow.
 pub(super) async fn recover(parts: &Parts) -> Result<(), PublishError> {
+    let protected = parts.store.protected(&parts.municipality).await?;
+    parts.protected.send_replace(std::sync::Arc::new(protected));
     for stream in Stream::ALL {
         recover_stream(parts, stream).await?;
     }
@@ -23,17 +25,25 @@ pub(super) async fn recover(parts: &Parts) -> Result<(), PublishError> {
 
 async fn recover_stream(parts: &Parts, stream: Stream) -> Result<(), PublishError> {
     let m = &parts.municipality;
-    let limit = ReadLimit { records: READ_RECORDS_MAX, bytes: READ_BYTES_MAX };
+    let limit = ReadLimit {
+        records: READ_RECORDS_MAX,
+        bytes: READ_BYTES_MAX,
+    };
     let mut from = parts.store.committed_tail(m, stream).await?;
     loop {
         let records = parts.log.read(m, stream, from, limit).await?;
-        let Some(last) = records.last() else { return Ok(()) };
+        let Some(last) = records.last() else {
+            return Ok(());
+        };
         from = last.position.after();
-        let mut delta = PublishDelta { tail: vec![(stream, from)], ..Default::default() };
+        let mut delta = PublishDelta {
+            tail: vec![(stream, from)],
+            ..Default::default()
+        };
         for record in records {
             recover_record(parts, stream, record, &mut delta).await?;
         }
-        parts.store.commit_publish(m, delta).await?;
+        batch::commit(parts, delta).await?;
     }
 }
 
@@ -45,7 +55,10 @@ async fn recover_record(
 ) -> Result<(), PublishError> {
     let position = record.position;
     let Ok(bytes) = record.sealed.open() else {
-        tracing::error!(position = position.0, "a record of the log cannot be opened");
+        tracing::error!(
+            position = position.0,
+            "a record of the log cannot be opened"
+        );
         return Ok(());
     };
     match record.kind {
@@ -60,7 +73,9 @@ async fn recover_record(
             let unit = Candidate::new(
                 &parts.pseudonyms,
                 &parts.municipality,
-                Unit { events: vec![event] },
+                Unit {
+                    events: vec![event],
+                },
                 None,
                 String::new(),
                 recorded,
@@ -93,9 +108,13 @@ async fn release_all(parts: &Parts) -> Result<(), PublishError> {
     let filter = HeldFilter::State(HeldState::Waiting);
     let mut after = String::new();
     loop {
-        let (rows, _) =
-            parts.store.list_held(m, filter, &after, crate::limits::PAGE_DEFAULT).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
+        let (rows, _) = parts
+            .store
+            .list_held(m, filter, &after, crate::limits::PAGE_DEFAULT)
+            .await?;
+        let Some(last) = rows.last() else {
+            return Ok(());
+        };
         after.clone_from(&last.id);
         for row in &rows {
             let subjects: Vec<_> = row.held.subjects.iter().map(|p| p.0.clone()).collect();

@@ -6,18 +6,34 @@ use musubi_proto::hub::v1::Group;
 
 fn unit(rows: &[(&str, &str, u32)]) -> Candidate {
     let size = rows.len() as u32;
-    let events = rows.iter().enumerate().map(|(index, (id, subject, version))| Event {
-        id: (*id).to_owned(),
-        r#type: "musubi.standard.resident.v1.ResidentMovedWithin".to_owned(),
-        subject: (*subject).to_owned(),
-        subject_version: *version,
-        group: Some(Group { id: "G1".to_owned(), seq: index as u32 + 1, size }),
-        data: id.as_bytes().to_vec().into(),
-        ..Event::default()
-    });
+    let events = rows
+        .iter()
+        .enumerate()
+        .map(|(index, (id, subject, version))| Event {
+            id: (*id).to_owned(),
+            r#type: "musubi.standard.resident.v1.ResidentMovedWithin".to_owned(),
+            subject: (*subject).to_owned(),
+            subject_version: *version,
+            group: Some(Group {
+                id: "G1".to_owned(),
+                seq: index as u32 + 1,
+                size,
+            }),
+            data: id.as_bytes().to_vec().into(),
+            ..Event::default()
+        });
     let town = Municipality::parse("142042").unwrap();
-    let unit = Unit { events: events.collect() };
-    Candidate::new(&Pseudonyms::new([7; 32]), &town, unit, None, String::new(), 0)
+    let unit = Unit {
+        events: events.collect(),
+    };
+    Candidate::new(
+        &Pseudonyms::new([7; 32]),
+        &town,
+        unit,
+        None,
+        String::new(),
+        0,
+    )
 }
 
 fn subject(name: &str) -> Subject {
@@ -26,15 +42,25 @@ fn subject(name: &str) -> Subject {
 
 fn view(versions: &[(&str, u32)]) -> View {
     View {
-        versions: versions.iter().map(|(name, version)| (subject(name), *version)).collect(),
+        versions: versions
+            .iter()
+            .map(|(name, version)| (subject(name), *version))
+            .collect(),
         snapshot_complete: true,
         ..View::default()
     }
 }
 
 fn held(id: &str, state: HeldState, subjects: &[(&str, u32)]) -> OpenHeld {
-    let subjects = subjects.iter().map(|(name, version)| (subject(name), *version)).collect();
-    OpenHeld { id: id.to_owned(), state, subjects }
+    let subjects = subjects
+        .iter()
+        .map(|(name, version)| (subject(name), *version))
+        .collect();
+    OpenHeld {
+        id: id.to_owned(),
+        state,
+        subjects,
+    }
 }
 
 fn rule(verdict: &Verdict) -> &'static str {
@@ -49,9 +75,12 @@ fn rule(verdict: &Verdict) -> &'static str {
 #[test]
 fn versions_come_one_after_the_other() {
     let view = view(&[("A", 3)]);
-    for (version, expected) in
-        [(4, "ACCEPT"), (3, "VERSION_REUSED"), (2, "VERSION_GOES_BACK"), (5, "VERSION_GAP")]
-    {
+    for (version, expected) in [
+        (4, "ACCEPT"),
+        (3, "VERSION_REUSED"),
+        (2, "VERSION_GOES_BACK"),
+        (5, "VERSION_GAP"),
+    ] {
         assert_eq!(rule(&view.decide(&unit(&[("e", "A", version)]))), expected);
     }
 }
@@ -68,8 +97,14 @@ fn a_new_subject_begins_with_1_once_the_snapshot_is_known() {
 #[test]
 fn a_person_may_occur_twice_in_a_group() {
     let view = view(&[("A", 3)]);
-    assert_eq!(rule(&view.decide(&unit(&[("e1", "A", 4), ("e2", "A", 5)]))), "ACCEPT");
-    assert_eq!(rule(&view.decide(&unit(&[("e1", "A", 4), ("e2", "A", 4)]))), "VERSION_REUSED");
+    assert_eq!(
+        rule(&view.decide(&unit(&[("e1", "A", 4), ("e2", "A", 5)]))),
+        "ACCEPT"
+    );
+    assert_eq!(
+        rule(&view.decide(&unit(&[("e1", "A", 4), ("e2", "A", 4)]))),
+        "VERSION_REUSED"
+    );
 }
 
 #[test]
@@ -78,16 +113,42 @@ fn the_same_id_is_the_same_content() {
     let sent = unit(&[("e", "A", 4)]);
     let at = Some((Stream::Live, Position(9)));
     let digest = sent.events[0].claim.digest.clone();
-    view.known.insert("e".to_owned(), Known::Claimed { digest: digest.clone(), at });
+    view.known.insert(
+        "e".to_owned(),
+        Known::Claimed {
+            digest: digest.clone(),
+            at,
+        },
+    );
     assert_eq!(
         view.decide(&sent),
-        Verdict::Duplicate { at: (Stream::Live, Position(9)) }
+        Verdict::Duplicate {
+            at: (Stream::Live, Position(9))
+        }
     );
-    view.known.insert("e".to_owned(), Known::Claimed { digest: digest.clone(), at: None });
+    view.known.insert(
+        "e".to_owned(),
+        Known::Claimed {
+            digest: digest.clone(),
+            at: None,
+        },
+    );
     assert_eq!(rule(&view.decide(&sent)), "ACCEPT");
-    view.known.insert("e".to_owned(), Known::Held { held_id: "held-1".to_owned(), digest });
+    view.known.insert(
+        "e".to_owned(),
+        Known::Held {
+            held_id: "held-1".to_owned(),
+            digest,
+        },
+    );
     assert_eq!(rule(&view.decide(&sent)), "ALREADY_HELD");
-    view.known.insert("e".to_owned(), Known::Claimed { digest: vec![1], at });
+    view.known.insert(
+        "e".to_owned(),
+        Known::Claimed {
+            digest: vec![1],
+            at,
+        },
+    );
     assert_eq!(rule(&view.decide(&sent)), "ID_REUSED");
 }
 
@@ -96,7 +157,10 @@ fn later_rows_of_a_person_wait_behind_a_refused_one_and_others_flow() {
     let mut view = view(&[("A", 3), ("B", 1)]);
     view.held = vec![held("held-1", HeldState::Refused, &[("A", 4)])];
     assert_eq!(rule(&view.decide(&unit(&[("e", "A", 5)]))), "BEHIND_HELD");
-    assert_eq!(rule(&view.decide(&unit(&[("e1", "B", 2), ("e2", "A", 5)]))), "BEHIND_HELD");
+    assert_eq!(
+        rule(&view.decide(&unit(&[("e1", "B", 2), ("e2", "A", 5)]))),
+        "BEHIND_HELD"
+    );
     assert_eq!(rule(&view.decide(&unit(&[("e", "B", 2)]))), "ACCEPT");
 }
 
@@ -108,9 +172,17 @@ fn a_right_row_with_the_refused_version_is_its_correction() {
         held("held-2", HeldState::Waiting, &[("A", 5)]),
     ];
     let verdict = view.decide(&unit(&[("e", "A", 4)]));
-    assert_eq!(verdict, Verdict::Accept { corrects: vec!["held-1".to_owned()] });
+    assert_eq!(
+        verdict,
+        Verdict::Accept {
+            corrects: vec!["held-1".to_owned()]
+        }
+    );
     view.accepted(&unit(&[("e", "A", 4)]));
-    assert!(!view.may_follow(&view.held[1].clone()), "the refused one is still open");
+    assert!(
+        !view.may_follow(&view.held[1].clone()),
+        "the refused one is still open"
+    );
     view.closed(&["held-1".to_owned()]);
     assert!(view.may_follow(&view.held[0].clone()));
 }
@@ -124,7 +196,9 @@ fn a_refused_version_that_was_wrong_itself_needs_a_named_correction() {
     correction.corrects = "held-1".to_owned();
     assert_eq!(
         view.decide(&correction),
-        Verdict::Accept { corrects: vec!["held-1".to_owned()] }
+        Verdict::Accept {
+            corrects: vec!["held-1".to_owned()]
+        }
     );
 }
 

@@ -56,7 +56,11 @@ fn parked_of(row: &SqliteRow, subjects: Vec<Subject>) -> ParkedRow {
     ParkedRow {
         key: key_of(row),
         subjects,
-        state: if rejected { ParkedState::Rejected } else { ParkedState::Waiting },
+        state: if rejected {
+            ParkedState::Rejected
+        } else {
+            ParkedState::Waiting
+        },
         reason: row.get("reason"),
         field: row.get("field"),
         message: row.get("message"),
@@ -64,7 +68,10 @@ fn parked_of(row: &SqliteRow, subjects: Vec<Subject>) -> ParkedRow {
         at_ms: row.get("at_ms"),
         position: position_of(row.get("position")),
         event_ids: serde_json::from_str(row.get("event_ids")).unwrap_or_default(),
-        content: Sealed { key_id: row.get("key_id"), bytes: row.get("content") },
+        content: Sealed {
+            key_id: row.get("key_id"),
+            bytes: row.get("content"),
+        },
     }
 }
 
@@ -131,12 +138,11 @@ async fn tally_of(
             _ => {}
         }
     }
-    let parked = sqlx::query(
-        "SELECT state, sum(events) FROM parked WHERE subscription = $1 GROUP BY state",
-    )
-    .bind(subscription)
-    .fetch_all(connection)
-    .await?;
+    let parked =
+        sqlx::query("SELECT state, sum(events) FROM parked WHERE subscription = $1 GROUP BY state")
+            .bind(subscription)
+            .fetch_all(connection)
+            .await?;
     for row in parked {
         let events = row.get::<i64, _>(1) as u64;
         if row.get::<i64, _>(0) == 1 {
@@ -290,7 +296,11 @@ async fn put_parked(
     .bind(row.key.stream.number())
     .bind(row.key.sequence as i64)
     .bind(i64::from(row.key.member))
-    .bind(if row.state == ParkedState::Rejected { 1 } else { 2 })
+    .bind(if row.state == ParkedState::Rejected {
+        1
+    } else {
+        2
+    })
     .bind(&row.reason)
     .bind(&row.field)
     .bind(&row.message)
@@ -413,7 +423,11 @@ async fn apply(
     }
     if let Some(reason) = &delta.paused {
         let filling = subscription.contains('~');
-        let now = if filling { BindingState::Filling } else { BindingState::Serving };
+        let now = if filling {
+            BindingState::Filling
+        } else {
+            BindingState::Serving
+        };
         sqlx::query(
             "UPDATE binding SET paused = $2 WHERE subscription = $1 AND epoch =
                (SELECT max(epoch) FROM binding WHERE subscription = $1 AND state = $3)",
@@ -450,7 +464,10 @@ impl DeliveryStore for SqliteStore {
         .fetch_all(&self.readers)
         .await
         .map_err(failed("listing municipalities"))?;
-        Ok(codes.iter().filter_map(|code| Municipality::parse(code)).collect())
+        Ok(codes
+            .iter()
+            .filter_map(|code| Municipality::parse(code))
+            .collect())
     }
 
     async fn subscriptions(&self, m: &Municipality) -> Result<Vec<SubscriptionRow>, StoreError> {
@@ -463,7 +480,11 @@ impl DeliveryStore for SqliteStore {
             .map_err(&failed)?;
         let mut subscriptions = Vec::with_capacity(rows.len());
         for row in &rows {
-            subscriptions.push(subscription_from(&mut reader, m, row).await.map_err(&failed)?);
+            subscriptions.push(
+                subscription_from(&mut reader, m, row)
+                    .await
+                    .map_err(&failed)?,
+            );
         }
         Ok(subscriptions)
     }
@@ -471,7 +492,10 @@ impl DeliveryStore for SqliteStore {
     async fn put_subscription(&self, row: SubscriptionRow) -> Result<(), StoreError> {
         let failed = failed("writing a subscription");
         let mut writer = self.writer.lock().await;
-        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        let mut transaction = writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(&failed)?;
         sqlx::query(
             "INSERT INTO subscription (id, municipality, system, live_position, live_sequence,
                bulk_position, bulk_sequence, filled, until_live, until_bulk, closed)
@@ -517,7 +541,10 @@ impl DeliveryStore for SqliteStore {
     async fn finish_filling(&self, filling: &str, into: &str) -> Result<(), StoreError> {
         let failed = failed("finishing a filling subscription");
         let mut writer = self.writer.lock().await;
-        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        let mut transaction = writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(&failed)?;
         for statement in [
             "UPDATE OR IGNORE parked SET subscription = $2 WHERE subscription = $1",
             "UPDATE OR IGNORE parked_subject SET subscription = $2 WHERE subscription = $1",
@@ -545,7 +572,10 @@ impl DeliveryStore for SqliteStore {
     async fn commit(&self, delta: DeliveryDelta) -> Result<(), StoreError> {
         let failed = failed("committing deliveries");
         let mut writer = self.writer.lock().await;
-        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        let mut transaction = writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(&failed)?;
         let owned: Option<i64> = sqlx::query_scalar(
             "SELECT 1 FROM owner o JOIN subscription s ON s.municipality = o.municipality
              WHERE s.id = $1 AND o.epoch = $2",
@@ -563,11 +593,12 @@ impl DeliveryStore for SqliteStore {
     }
 
     async fn ahead(&self, subscription: &str) -> Result<HashSet<UnitKey>, StoreError> {
-        let rows = sqlx::query("SELECT stream, sequence, member FROM ahead WHERE subscription = $1")
-            .bind(subscription)
-            .fetch_all(&self.readers)
-            .await
-            .map_err(failed("reading outcomes ahead of the cursor"))?;
+        let rows =
+            sqlx::query("SELECT stream, sequence, member FROM ahead WHERE subscription = $1")
+                .bind(subscription)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(failed("reading outcomes ahead of the cursor"))?;
         Ok(rows.iter().map(key_of).collect())
     }
 
@@ -579,7 +610,10 @@ impl DeliveryStore for SqliteStore {
         .fetch_all(&self.readers)
         .await
         .map_err(failed("reading attempts"))?;
-        Ok(rows.iter().map(|row| (key_of(row), row.get::<i64, _>(3) as u32)).collect())
+        Ok(rows
+            .iter()
+            .map(|row| (key_of(row), row.get::<i64, _>(3) as u32))
+            .collect())
     }
 
     async fn runs(&self, subscription: &str) -> Result<Vec<RunRow>, StoreError> {
@@ -596,19 +630,23 @@ impl DeliveryStore for SqliteStore {
             let id: String = row.get("id");
             match runs.last_mut() {
                 Some(run) if run.id == id => run.keys.push(key_of(row)),
-                _ => runs.push(RunRow { id, keys: vec![key_of(row)] }),
+                _ => runs.push(RunRow {
+                    id,
+                    keys: vec![key_of(row)],
+                }),
             }
         }
         Ok(runs)
     }
 
     async fn parked_subjects(&self, subscription: &str) -> Result<HashSet<Subject>, StoreError> {
-        let names: Vec<String> =
-            sqlx::query_scalar("SELECT DISTINCT subject FROM parked_subject WHERE subscription = $1")
-                .bind(subscription)
-                .fetch_all(&self.readers)
-                .await
-                .map_err(failed("reading parked subjects"))?;
+        let names: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT subject FROM parked_subject WHERE subscription = $1",
+        )
+        .bind(subscription)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed("reading parked subjects"))?;
         Ok(names.into_iter().map(Subject).collect())
     }
 
@@ -622,7 +660,11 @@ impl DeliveryStore for SqliteStore {
         let failed = failed("reading parked units");
         let mut reader = self.readers.acquire().await.map_err(&failed)?;
         let after = after.map_or((0, 0, -1), |key| {
-            (key.stream.number(), key.sequence as i64, i64::from(key.member))
+            (
+                key.stream.number(),
+                key.sequence as i64,
+                i64::from(key.member),
+            )
         });
         let rows = sqlx::query(
             "SELECT * FROM parked p WHERE subscription = $1
@@ -643,8 +685,9 @@ impl DeliveryStore for SqliteStore {
         .map_err(&failed)?;
         let mut parked = Vec::with_capacity(rows.len());
         for row in &rows {
-            let subjects =
-                subjects_of(&mut reader, subscription, key_of(row)).await.map_err(&failed)?;
+            let subjects = subjects_of(&mut reader, subscription, key_of(row))
+                .await
+                .map_err(&failed)?;
             parked.push(parked_of(row, subjects));
         }
         Ok(parked)
@@ -669,7 +712,9 @@ impl DeliveryStore for SqliteStore {
         .await
         .map_err(&failed)?;
         let Some(row) = row else { return Ok(None) };
-        let subjects = subjects_of(&mut reader, subscription, key).await.map_err(&failed)?;
+        let subjects = subjects_of(&mut reader, subscription, key)
+            .await
+            .map_err(&failed)?;
         Ok(Some(parked_of(&row, subjects)))
     }
 
@@ -714,7 +759,12 @@ impl DeliveryStore for SqliteStore {
         .map_err(failed("reading grants"))?;
         Ok(rows
             .iter()
-            .map(|row| ((position_of(row.get(0)), position_of(row.get(1))), row.get(2)))
+            .map(|row| {
+                (
+                    (position_of(row.get(0)), position_of(row.get(1))),
+                    row.get(2),
+                )
+            })
             .collect())
     }
 

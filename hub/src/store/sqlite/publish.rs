@@ -3,7 +3,7 @@
 //! Must never place an event without closing what was held for it, in the same transaction.
 //! Read next: `store/sqlite/delivery.rs`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -43,7 +43,9 @@ fn held_id(number: i64) -> String {
 }
 
 fn held_number(id: &str) -> i64 {
-    id.strip_prefix("held-").and_then(|number| number.parse().ok()).unwrap_or(0)
+    id.strip_prefix("held-")
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
 }
 
 fn place_of(stream: Option<i64>, position: Option<i64>) -> Option<(Stream, Position)> {
@@ -73,12 +75,11 @@ async fn held_from(
     row: SqliteRow,
 ) -> Result<HeldRow, sqlx::Error> {
     let number: i64 = row.get("number");
-    let subjects = sqlx::query(
-        "SELECT subject, version FROM held_subject WHERE number = $1 ORDER BY ordinal",
-    )
-    .bind(number)
-    .fetch_all(&mut *connection)
-    .await?;
+    let subjects =
+        sqlx::query("SELECT subject, version FROM held_subject WHERE number = $1 ORDER BY ordinal")
+            .bind(number)
+            .fetch_all(&mut *connection)
+            .await?;
     let events =
         sqlx::query("SELECT id, digest FROM held_event WHERE number = $1 ORDER BY ordinal")
             .bind(number)
@@ -95,15 +96,26 @@ async fn held_from(
         message: row.get("message"),
         rows: row.get::<i64, _>("rows") as u32,
         held_ms: row.get("held_ms"),
-        kind: if row.get::<i64, _>("kind") == 1 { HeldKind::Rows } else { HeldKind::Events },
-        content: Sealed { key_id: row.get("key_id"), bytes: row.get("content") },
+        kind: if row.get::<i64, _>("kind") == 1 {
+            HeldKind::Rows
+        } else {
+            HeldKind::Events
+        },
+        content: Sealed {
+            key_id: row.get("key_id"),
+            bytes: row.get("content"),
+        },
         subjects: subjects
             .iter()
             .map(|row| (Subject(row.get(0)), row.get::<i64, _>(1) as u32))
             .collect(),
         events: events.iter().map(|row| (row.get(0), row.get(1))).collect(),
     };
-    Ok(HeldRow { id: held_id(number), held, corrected_by: row.get("corrected_by") })
+    Ok(HeldRow {
+        id: held_id(number),
+        held,
+        corrected_by: row.get("corrected_by"),
+    })
 }
 
 async fn place(
@@ -335,6 +347,22 @@ async fn apply(
     for held in &delta.hold {
         held_ids.push(held_id(hold(connection, m, held).await?));
     }
+    for mark in &delta.protection {
+        sqlx::query(
+            "INSERT INTO protection (municipality, subject, measure, version, active)
+             VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (municipality, subject, measure) DO UPDATE
+               SET version = excluded.version, active = excluded.active
+               WHERE excluded.version > version",
+        )
+        .bind(m.as_str())
+        .bind(&mark.subject.0)
+        .bind(&mark.measure)
+        .bind(i64::from(mark.version))
+        .bind(i64::from(mark.active))
+        .execute(&mut *connection)
+        .await?;
+    }
     for mark in &delta.snapshots {
         mark_snapshot(connection, m, mark).await?;
     }
@@ -387,7 +415,13 @@ impl PublishStore for SqliteStore {
         .map_err(&failed)?;
         for row in claimed {
             let at = place_of(row.get(2), row.get(3));
-            known.insert(row.get(0), Known::Claimed { digest: row.get(1), at });
+            known.insert(
+                row.get(0),
+                Known::Claimed {
+                    digest: row.get(1),
+                    at,
+                },
+            );
         }
         // A claim for the release of a held unit does not end its waiting.
         let held = sqlx::query(
@@ -402,7 +436,13 @@ impl PublishStore for SqliteStore {
         .map_err(&failed)?;
         for row in held {
             let held_id = held_id(row.get(2));
-            known.insert(row.get(0), Known::Held { held_id, digest: row.get(1) });
+            known.insert(
+                row.get(0),
+                Known::Held {
+                    held_id,
+                    digest: row.get(1),
+                },
+            );
         }
         Ok(known)
     }
@@ -415,7 +455,10 @@ impl PublishStore for SqliteStore {
     ) -> Result<(), StoreError> {
         let failed = failed("claiming event ids");
         let mut writer = self.writer.lock().await;
-        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        let mut transaction = writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(&failed)?;
         for claim in claims {
             sqlx::query(
                 "INSERT INTO event (municipality, id, source, digest, type, subject, version, file,
@@ -498,7 +541,10 @@ impl PublishStore for SqliteStore {
     ) -> Result<Vec<String>, StoreError> {
         let failed = failed("committing a publish");
         let mut writer = self.writer.lock().await;
-        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
+        let mut transaction = writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(&failed)?;
         let held_ids = apply(&mut transaction, m, &delta).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
         Ok(held_ids)
@@ -538,14 +584,13 @@ impl PublishStore for SqliteStore {
     }
 
     async fn committed_tail(&self, m: &Municipality, s: Stream) -> Result<Position, StoreError> {
-        let position: Option<i64> = sqlx::query_scalar(
-            "SELECT position FROM tail WHERE municipality = $1 AND stream = $2",
-        )
-        .bind(m.as_str())
-        .bind(s.number())
-        .fetch_optional(&self.readers)
-        .await
-        .map_err(failed("reading the committed tail"))?;
+        let position: Option<i64> =
+            sqlx::query_scalar("SELECT position FROM tail WHERE municipality = $1 AND stream = $2")
+                .bind(m.as_str())
+                .bind(s.number())
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(failed("reading the committed tail"))?;
         Ok(Position(position.unwrap_or(1) as u64))
     }
 
@@ -568,6 +613,17 @@ impl PublishStore for SqliteStore {
                 live_mark: Position(row.get::<i64, _>(4) as u64),
             })
             .collect())
+    }
+
+    async fn protected(&self, m: &Municipality) -> Result<HashSet<Subject>, StoreError> {
+        let names: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT subject FROM protection WHERE municipality = $1 AND active = 1",
+        )
+        .bind(m.as_str())
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed("reading protected subjects"))?;
+        Ok(names.into_iter().map(Subject).collect())
     }
 
     async fn capture(&self, m: &Municipality, source: &str) -> Result<CaptureState, StoreError> {

@@ -44,6 +44,11 @@ CREATE TABLE snapshot (
   live_mark INTEGER NOT NULL,
   UNIQUE (municipality, source, snapshot_id)
 );
+CREATE TABLE protection (
+  municipality TEXT NOT NULL, subject TEXT NOT NULL, measure TEXT NOT NULL,
+  version INTEGER NOT NULL, active INTEGER NOT NULL,
+  PRIMARY KEY (municipality, subject, measure)
+) WITHOUT ROWID;
 CREATE TABLE tail (
   municipality TEXT NOT NULL, stream INTEGER NOT NULL, position INTEGER NOT NULL,
   PRIMARY KEY (municipality, stream)

@@ -1,0 +1,324 @@
+//! AdminService: what operators see and do.
+//! Reads the stores and runners, asks towns for changes.
+//! Must never show a 宛名番号 in a list: pseudonyms there, content only for one named unit.
+//! Read next: `server/town.rs`.
+
+use std::sync::Arc;
+
+use musubi_proto::hub::v1::admin_service_server::AdminService;
+use musubi_proto::hub::v1::{
+    BindProductRequest, BindProductResponse, BindSourceRequest, BindSourceResponse, Binding,
+    BindingState as WireBindingState, CutOverRequest, CutOverResponse, GetCaseRequest,
+    GetCaseResponse, GetHeldRequest, GetHeldResponse, GetParkedRequest, GetParkedResponse,
+    ListHeldRequest, ListHeldResponse, ListParkedRequest, ListParkedResponse,
+    ListSubscriptionsRequest, ListSubscriptionsResponse, OutcomeCounts, RetryParkedRequest,
+    RetryParkedResponse, Subscription,
+};
+use tokio::sync::oneshot;
+use tonic::{Code, Request, Response, Status};
+
+use super::auth::{Role, municipality};
+use super::runner::{Command, Overview};
+use super::serve::Hub;
+use super::status::{Failure, invalid, not_found};
+use super::town::{Town, subscription_id};
+use crate::event::{Municipality, Stream};
+use crate::limits::IDENTIFIER_CHARS_MAX;
+use crate::publish::sequencer::PublishError;
+use crate::store::{BindingRow, BindingState, UnitKey};
+
+mod cases;
+mod held;
+mod parked;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Admin(pub Arc<Hub>);
+
+impl Admin {
+    /// The municipality of a request, when the caller operates it.
+    async fn town<T>(&self, request: &Request<T>, code: &str) -> Result<Arc<Town>, Status> {
+        let caller = self.0.tokens.caller(request)?;
+        let m = municipality(code)?;
+        caller.check(&m, Role::Operator, "")?;
+        Ok(self.0.town(&m).await?)
+    }
+}
+
+fn wire_binding(binding: &BindingRow, attached: &str) -> Binding {
+    let state = match binding.state {
+        BindingState::Filling => WireBindingState::Filling,
+        BindingState::Serving => WireBindingState::Serving,
+        BindingState::Replaced => WireBindingState::Replaced,
+    };
+    Binding {
+        product: binding.product.clone(),
+        epoch: binding.epoch,
+        state: state as i32,
+        attached: binding.state != BindingState::Replaced && binding.product == attached,
+        cut_position: binding.cut.map_or(0, |(live, _)| live.0.saturating_sub(1)),
+        paused: !binding.paused.is_empty(),
+        pause_reason: binding.paused.clone(),
+    }
+}
+
+fn wire_subscription(overview: &Overview) -> Subscription {
+    let row = &overview.row;
+    let tally = row.tally;
+    let mut bindings: Vec<Binding> = row
+        .bindings
+        .iter()
+        .rev()
+        .map(|b| wire_binding(b, &overview.attached))
+        .collect();
+    bindings.sort_by_key(|binding| binding.state != WireBindingState::Serving as i32);
+    let done = tally.applied
+        + tally.duplicate
+        + tally.superseded
+        + tally.not_relevant
+        + tally.pending_review;
+    Subscription {
+        id: row.id.clone(),
+        municipality: row.municipality.to_string(),
+        system: row.system.clone(),
+        bindings,
+        sequence: row.live.sequence.saturating_sub(1),
+        complete_up_to: row.live.sequence.saturating_sub(1),
+        live_position: row.live.position.0,
+        bulk_position: row.bulk.position.0,
+        lag: overview.lag,
+        in_flight: overview.in_flight,
+        counts: Some(OutcomeCounts {
+            received: done + tally.rejected + tally.waiting,
+            applied: tally.applied,
+            duplicate: tally.duplicate,
+            superseded: tally.superseded,
+            not_relevant: tally.not_relevant,
+            pending_review: tally.pending_review,
+            rejected: tally.rejected,
+            waiting: tally.waiting,
+        }),
+        filled: row.filled,
+    }
+}
+
+/// Checks the words of a change.
+fn words(operator: &str, reason: &str, names: [(&str, &str); 2]) -> Result<(), Failure> {
+    if operator.trim().is_empty() {
+        return Err(invalid("operator", "say who does it"));
+    }
+    if reason.trim().is_empty() {
+        return Err(invalid("reason", "say why"));
+    }
+    for (field, value) in names {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+        if value.is_empty() || value.len() > IDENTIFIER_CHARS_MAX || !value.chars().all(plain) {
+            return Err(invalid(
+                field,
+                "letters, digits, `-`, `_`, `.` and `:` only",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Reads `<municipality>/<業務ID>` of a request.
+fn municipality_of(subscription: &str) -> Result<Municipality, Status> {
+    municipality(subscription.split('/').next().unwrap_or_default())
+}
+
+fn unit_key(stream: i32, sequence: u64, member: u32) -> UnitKey {
+    UnitKey {
+        stream: Stream::from_wire(stream),
+        sequence,
+        member,
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn list_subscriptions(
+        &self,
+        request: Request<ListSubscriptionsRequest>,
+    ) -> Result<Response<ListSubscriptionsResponse>, Status> {
+        let town = self.town(&request, &request.get_ref().municipality).await?;
+        let overviews = town.overviews().await;
+        let subscriptions = overviews.iter().map(wire_subscription).collect();
+        Ok(Response::new(ListSubscriptionsResponse { subscriptions }))
+    }
+
+    async fn bind_product(
+        &self,
+        request: Request<BindProductRequest>,
+    ) -> Result<Response<BindProductResponse>, Status> {
+        let town = self.town(&request, &request.get_ref().municipality).await?;
+        let ask = request.into_inner();
+        words(
+            &ask.operator,
+            &ask.reason,
+            [("system", &ask.system), ("product", &ask.product)],
+        )?;
+        let id = town
+            .bind(&ask.system, &ask.product, &ask.operator, &ask.reason)
+            .await?;
+        let overviews = town.overviews().await;
+        let found = overviews.iter().find(|overview| overview.row.id == id);
+        let subscription = found.map(wire_subscription);
+        Ok(Response::new(BindProductResponse { subscription }))
+    }
+
+    async fn cut_over(
+        &self,
+        request: Request<CutOverRequest>,
+    ) -> Result<Response<CutOverResponse>, Status> {
+        let town = self.town(&request, &request.get_ref().municipality).await?;
+        let ask = request.into_inner();
+        words(
+            &ask.operator,
+            &ask.reason,
+            [("system", &ask.system), ("product", &ask.product)],
+        )?;
+        let report = town
+            .cut(&ask.system, &ask.product, &ask.operator, &ask.reason)
+            .await?;
+        Ok(Response::new(CutOverResponse {
+            position: report.position,
+            epoch: report.epoch,
+            closed_open: report.closed_open,
+            closed_parked: report.closed_parked,
+            publish_pause_us: report.publish_pause_us,
+        }))
+    }
+
+    async fn bind_source(
+        &self,
+        request: Request<BindSourceRequest>,
+    ) -> Result<Response<BindSourceResponse>, Status> {
+        let town = self.town(&request, &request.get_ref().municipality).await?;
+        let ask = request.into_inner();
+        words(
+            &ask.operator,
+            &ask.reason,
+            [("source", &ask.source), ("product", &ask.product)],
+        )?;
+        let store = &self.0.commons.store;
+        let bound = store
+            .bind_capture(&town.municipality, &ask.source, &ask.product)
+            .await;
+        let capture_epoch = bound.map_err(Failure::from)?;
+        Ok(Response::new(BindSourceResponse { capture_epoch }))
+    }
+
+    async fn list_held(
+        &self,
+        request: Request<ListHeldRequest>,
+    ) -> Result<Response<ListHeldResponse>, Status> {
+        let town = self.town(&request, &request.get_ref().municipality).await?;
+        Ok(Response::new(
+            held::list(&self.0, &town, request.get_ref()).await?,
+        ))
+    }
+
+    async fn get_held(
+        &self,
+        request: Request<GetHeldRequest>,
+    ) -> Result<Response<GetHeldResponse>, Status> {
+        let town = self.town(&request, &request.get_ref().municipality).await?;
+        Ok(Response::new(
+            held::get(&self.0, &town, &request.get_ref().id).await?,
+        ))
+    }
+
+    async fn list_parked(
+        &self,
+        request: Request<ListParkedRequest>,
+    ) -> Result<Response<ListParkedResponse>, Status> {
+        let town = self.town(&request, &request.get_ref().municipality).await?;
+        Ok(Response::new(
+            parked::list(&self.0, &town, request.get_ref()).await?,
+        ))
+    }
+
+    async fn get_parked(
+        &self,
+        request: Request<GetParkedRequest>,
+    ) -> Result<Response<GetParkedResponse>, Status> {
+        let m = municipality_of(&request.get_ref().subscription)?;
+        let town = self.town(&request, m.as_str()).await?;
+        let ask = request.into_inner();
+        let key = unit_key(ask.stream, ask.sequence, ask.member);
+        Ok(Response::new(
+            parked::get(&self.0, &town, &ask.subscription, key).await?,
+        ))
+    }
+
+    async fn retry_parked(
+        &self,
+        request: Request<RetryParkedRequest>,
+    ) -> Result<Response<RetryParkedResponse>, Status> {
+        let m = municipality_of(&request.get_ref().subscription)?;
+        let town = self.town(&request, m.as_str()).await?;
+        let ask = request.into_inner();
+        words(
+            &ask.operator,
+            &ask.reason,
+            [("operator", "x"), ("operator", "x")],
+        )?;
+        let Some(runner) = town.runner(&ask.subscription) else {
+            return Err(not_found("subscription", &ask.subscription).into());
+        };
+        let key = (ask.sequence > 0).then(|| unit_key(ask.stream, ask.sequence, ask.member));
+        let (reply, answer) = oneshot::channel();
+        let stopped = || Failure::from(PublishError::Stopped);
+        let command = Command::RetryParked(key, reply);
+        runner.commands.send(command).await.map_err(|_| stopped())?;
+        let units = answer
+            .await
+            .map_err(|_| stopped())?
+            .map_err(Failure::from)?;
+        tracing::info!(
+            subscription = ask.subscription,
+            operator = ask.operator,
+            units,
+            "parked units are delivered again"
+        );
+        Ok(Response::new(RetryParkedResponse { units }))
+    }
+
+    async fn get_case(
+        &self,
+        request: Request<GetCaseRequest>,
+    ) -> Result<Response<GetCaseResponse>, Status> {
+        let town = self.town(&request, &request.get_ref().municipality).await?;
+        Ok(Response::new(
+            cases::get(&self.0, &town, request.get_ref()).await?,
+        ))
+    }
+}
+
+/// Subscription of a system, or all.
+fn subscriptions_of(town: &Town, overviews: &[Overview], system: &str) -> Vec<String> {
+    let own = subscription_id(&town.municipality, system);
+    overviews
+        .iter()
+        .map(|overview| overview.row.id.clone())
+        .filter(|id| system.is_empty() || *id == own || id.starts_with(&format!("{own}~")))
+        .collect()
+}
+
+/// A page size of a request within its limits.
+fn page(size: u32) -> usize {
+    match size as usize {
+        0 => crate::limits::PAGE_DEFAULT,
+        size => size.min(crate::limits::PAGE_MAX),
+    }
+}
+
+/// What is stored cannot be read.
+fn unreadable(what: &str) -> Failure {
+    Failure::new(
+        Code::DataLoss,
+        "UNREADABLE",
+        format!("the stored {what} cannot be read"),
+    )
+}

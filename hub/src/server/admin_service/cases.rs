@@ -1,0 +1,145 @@
+//! The life of an event, from its file to each product's answer (P9).
+//! Behind `AdminService.GetCase`.
+//! Must never show payloads or a 宛名番号.
+//! Read next: `store/publish.rs`, `store/delivery.rs`.
+
+use musubi_proto::hub::v1::{Case, CaseStep, GetCaseRequest, GetCaseResponse, Outcome};
+
+use super::page;
+use crate::clock::timestamp;
+use crate::event::Stream;
+use crate::server::serve::Hub;
+use crate::server::status::{Failure, not_found};
+use crate::server::town::Town;
+use crate::store::{IndexedEvent, ParkedRow, ParkedState};
+
+fn step(at_ms: i64, step: &str, detail: String) -> CaseStep {
+    CaseStep {
+        at: Some(timestamp(at_ms)),
+        step: step.to_owned(),
+        detail,
+        ..CaseStep::default()
+    }
+}
+
+/// Cases of an event id, or of a subject by its 宛名番号.
+pub(super) async fn get(
+    hub: &Hub,
+    town: &Town,
+    request: &GetCaseRequest,
+) -> Result<GetCaseResponse, Failure> {
+    let m = &town.municipality;
+    let store = &hub.commons.store;
+    let name = &request.event_or_subject;
+    let events = match store.find_event(m, name).await? {
+        Some(event) => vec![event],
+        None => {
+            let subject = hub.commons.pseudonyms.of(m, name);
+            store
+                .events_of(m, &subject, page(request.events_max))
+                .await?
+        }
+    };
+    if events.is_empty() {
+        // The name may be a 宛名番号: it is not repeated.
+        return Err(not_found("event or subject", "(as given)"));
+    }
+    let mut cases = Vec::with_capacity(events.len());
+    for event in events {
+        cases.push(case(hub, town, event).await?);
+    }
+    Ok(GetCaseResponse { cases })
+}
+
+async fn case(hub: &Hub, town: &Town, event: IndexedEvent) -> Result<Case, Failure> {
+    let claim = &event.claim;
+    let mut steps = Vec::new();
+    if !claim.file.is_empty() {
+        let place = format!("file {} record {}", claim.file, claim.line);
+        steps.push(step(claim.published_ms, "captured", place));
+    }
+    let source = format!("by {}", event.source);
+    steps.push(step(claim.published_ms, "published", source));
+    if let Some((stream, position)) = event.at {
+        let place = format!("{} {}", stream.name(), position.0);
+        steps.push(step(claim.published_ms, "appended", place));
+    }
+    let history = hub
+        .commons
+        .store
+        .history(&town.municipality, &claim.id)
+        .await?;
+    for row in history {
+        let routed = CaseStep {
+            subscription: row.subscription.clone(),
+            ..step(
+                row.at_ms,
+                "routed",
+                format!("sequence {}", row.key.sequence),
+            )
+        };
+        let receipt = CaseStep {
+            product: row.product.clone(),
+            attempt: row.attempt,
+            outcome: row.outcome,
+            subscription: row.subscription.clone(),
+            ..step(row.at_ms, "receipt", row.reason.clone())
+        };
+        let attempted = CaseStep {
+            step: "attempted".to_owned(),
+            outcome: Outcome::Unspecified as i32,
+            detail: String::new(),
+            ..receipt.clone()
+        };
+        steps.push(routed);
+        if row.attempt > 0 {
+            steps.push(attempted);
+        }
+        steps.push(receipt);
+    }
+    steps.extend(parked_steps(hub, town, &event).await?);
+    Ok(Case {
+        event_id: claim.id.clone(),
+        r#type: claim.event_type.clone(),
+        subject: claim.subject.0.clone(),
+        subject_version: claim.version,
+        position: event.at.map_or(0, |(_, position)| position.0),
+        stream: event.at.map_or(0, |(stream, _)| Stream::wire(stream)),
+        steps,
+    })
+}
+
+async fn parked_steps(
+    hub: &Hub,
+    town: &Town,
+    event: &IndexedEvent,
+) -> Result<Vec<CaseStep>, Failure> {
+    let mut steps = Vec::new();
+    for overview in town.overviews().await {
+        let id = &overview.row.id;
+        let subject = Some(&event.claim.subject);
+        let rows = hub
+            .commons
+            .store
+            .parked(id, subject, None, crate::limits::PAGE_MAX)
+            .await?;
+        let of_event = |row: &&ParkedRow| row.event_ids.contains(&event.claim.id);
+        for row in rows.iter().filter(of_event) {
+            let state = match row.state {
+                ParkedState::Rejected => format!("{} {}", row.reason, row.field),
+                ParkedState::Waiting => "waits behind a refused unit".to_owned(),
+            };
+            steps.push(CaseStep {
+                subscription: id.clone(),
+                product: overview.attached.clone(),
+                attempt: row.attempts,
+                outcome: match row.state {
+                    ParkedState::Rejected => Outcome::Rejected as i32,
+                    ParkedState::Waiting => Outcome::Unspecified as i32,
+                },
+                ..step(row.at_ms, "parked", state)
+            });
+        }
+    }
+    Ok(steps)
+}

@@ -1,0 +1,199 @@
+//! DeliveryService: adapters attach, get leased deliveries, answer with receipts.
+//! One stream an adapter; the runner of the subscription is behind it.
+//! Must never keep a stream whose adapter is silent longer than its lease.
+//! Read next: `server/runner/session.rs`.
+
+use std::sync::Arc;
+
+use musubi_proto::hub::v1::attach_request::Request as Ask;
+use musubi_proto::hub::v1::attach_response::Response as Tell;
+use musubi_proto::hub::v1::delivery_service_server::DeliveryService;
+use musubi_proto::hub::v1::{AttachRequest, AttachResponse, Hello, Mode, Welcome};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::auth::{Role, municipality};
+use super::runner::{AttachAsk, Command, Runner};
+use super::serve::Hub;
+use super::status::Failure;
+use super::town::{Town, subscription_id};
+use crate::limits::{HELLO_TIMEOUT, STREAM_LEASE, STREAM_QUEUE};
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Deliveries(pub Arc<Hub>);
+
+/// What an attached stream is.
+struct Attached {
+    runner: Runner,
+    session: u64,
+    end: CancellationToken,
+    binding_epoch: u64,
+}
+
+/// Finds the subscription that serves or fills a product, and attaches there.
+async fn attach(
+    town: &Town,
+    hello: &Hello,
+    out: &mpsc::Sender<AttachResponse>,
+) -> Result<Attached, Failure> {
+    let own = subscription_id(&town.municipality, &hello.system);
+    for overview in town.overviews().await {
+        let row = &overview.row;
+        let of_system = row.id == own || row.id.starts_with(&format!("{own}~"));
+        let bound = row
+            .binding()
+            .is_some_and(|binding| binding.product == hello.product);
+        if !of_system || !bound || row.closed {
+            continue;
+        }
+        let Some(runner) = town.runner(&row.id) else {
+            continue;
+        };
+        let end = CancellationToken::new();
+        let ask = AttachAsk {
+            product: hello.product.clone(),
+            capabilities: hello.capabilities.unwrap_or_default(),
+            out: out.clone(),
+            end: end.clone(),
+        };
+        let (reply, answer) = oneshot::channel();
+        if runner
+            .commands
+            .send(Command::Attach(Box::new(ask), reply))
+            .await
+            .is_ok()
+            && let Ok(Some(session)) = answer.await
+        {
+            let binding_epoch = row.binding().map_or(0, |binding| binding.epoch);
+            return Ok(Attached {
+                runner,
+                session,
+                end,
+                binding_epoch,
+            });
+        }
+    }
+    let message = format!(
+        "`{}` is not bound to system `{}` now; bind it, or wait until it is filled",
+        hello.product, hello.system
+    );
+    Err(Failure::new(Code::FailedPrecondition, "NOT_BOUND", message).field("product"))
+}
+
+/// Passes what the adapter says to the runner until the stream ends or falls silent.
+async fn listen(
+    attached: &Attached,
+    incoming: &mut Streaming<AttachRequest>,
+    hub_stop: &CancellationToken,
+) {
+    loop {
+        let next = tokio::select! {
+            () = attached.end.cancelled() => return,
+            () = hub_stop.cancelled() => return,
+            next = tokio::time::timeout(STREAM_LEASE, incoming.next()) => next,
+        };
+        let Ok(Some(Ok(message))) = next else { return };
+        let command = match message.request {
+            Some(Ask::Credits(credits)) => Command::Credits(attached.session, credits.add),
+            Some(Ask::Receipt(receipt)) => Command::Receipt(attached.session, Box::new(receipt)),
+            Some(Ask::Heartbeat(_)) => continue,
+            // A second Hello is a fault of the adapter.
+            Some(Ask::Hello(_)) | None => return,
+        };
+        if attached.runner.commands.send(command).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn first(incoming: &mut Streaming<AttachRequest>) -> Result<Hello, Failure> {
+    let bad = || {
+        Failure::new(
+            Code::InvalidArgument,
+            "HELLO_EXPECTED",
+            "the first message must be Hello",
+        )
+        .field("hello")
+    };
+    let message = tokio::time::timeout(HELLO_TIMEOUT, incoming.next()).await;
+    match message.ok().flatten() {
+        Some(Ok(AttachRequest {
+            request: Some(Ask::Hello(hello)),
+        })) => Ok(hello),
+        _ => Err(bad()),
+    }
+}
+
+#[tonic::async_trait]
+impl DeliveryService for Deliveries {
+    type AttachStream = std::pin::Pin<
+        Box<dyn tokio_stream::Stream<Item = Result<AttachResponse, Status>> + Send + 'static>,
+    >;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<AttachRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let caller = self.0.tokens.caller(&request)?;
+        let mut incoming = request.into_inner();
+        let hello = first(&mut incoming).await?;
+        let m = municipality(&hello.municipality)?;
+        caller.check(&m, Role::Receiver, &hello.system)?;
+        let town = self.0.town(&m).await?;
+        let (out, queue) = mpsc::channel(STREAM_QUEUE);
+        // The Welcome stands before everything that the runner sends.
+        let (relay, relayed) = mpsc::channel(STREAM_QUEUE);
+        let attached = attach(&town, &hello, &relay).await?;
+        drop(relay);
+        let filling = attached.runner.id.contains('~');
+        let welcome = Welcome {
+            subscription: attached.runner.id.clone(),
+            binding_epoch: attached.binding_epoch,
+            owner_epoch: 0,
+            lease: Some(prost_types::Duration {
+                seconds: i64::try_from(STREAM_LEASE.as_secs()).unwrap_or(i64::MAX),
+                nanos: 0,
+            }),
+            mode: if filling { Mode::Backfill } else { Mode::Live } as i32,
+        };
+        let hub_stop = self.0.commons.stop.clone();
+        tokio::spawn(async move {
+            let hello = AttachResponse {
+                response: Some(Tell::Welcome(welcome)),
+            };
+            if out.send(hello).await.is_ok() {
+                serve(attached, incoming, relayed, out, hub_stop).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(queue).map(Ok))))
+    }
+}
+
+/// Runs both directions; when one ends, the other ends and the session is given up.
+async fn serve(
+    attached: Attached,
+    mut incoming: Streaming<AttachRequest>,
+    mut relayed: mpsc::Receiver<AttachResponse>,
+    out: mpsc::Sender<AttachResponse>,
+    hub_stop: CancellationToken,
+) {
+    let relay = async {
+        while let Some(message) = relayed.recv().await {
+            if out.send(message).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = listen(&attached, &mut incoming, &hub_stop) => {}
+        () = relay => {}
+    }
+    let detach = Command::Detach(attached.session);
+    if attached.runner.commands.send(detach).await.is_err() {
+        tracing::debug!("the hub is shutting down");
+    }
+}

@@ -1,0 +1,372 @@
+//! EventService: the front door for publishers.
+//! Wire → validation → sequencer → wire.
+//! Must never pass on a unit that was not validated.
+//! Read next: `publish/validate.rs`, `publish/sequencer.rs`.
+
+use std::sync::Arc;
+
+use musubi_proto::hub::v1::event_service_server::EventService;
+use musubi_proto::hub::v1::publish_unit::Content;
+use musubi_proto::hub::v1::unit_answer::Answer as WireAnswer;
+use musubi_proto::hub::v1::{
+    Accepted, CaptureCursor, GetCaptureCursorRequest, GetCaptureCursorResponse, GetEventRequest,
+    GetEventResponse, Held, ListEventsRequest, ListEventsResponse, PublishRequest, PublishResponse,
+    PublishUnit, RefusedUnit, StoredEvent, UnitAnswer,
+};
+use prost::Message;
+use tonic::{Code, Request, Response, Status};
+
+use super::auth::{Caller, Role, municipality};
+use super::serve::Hub;
+use super::status::{Failure, invalid, not_found};
+use super::town::Town;
+use crate::clock::now_ms;
+use crate::event::{Event, Municipality, Position, Stream};
+use crate::limits::{
+    CURSOR_BYTES_MAX, IDENTIFIER_CHARS_MAX, PAGE_DEFAULT, PAGE_MAX, PAYLOAD_BYTES_MAX,
+    PUBLISH_UNITS_MAX, READ_BYTES_MAX, UNIT_EVENTS_MAX,
+};
+use crate::log::{ReadLimit, Record, RecordKind};
+use crate::publish::candidate::{Candidate, Refused};
+use crate::publish::sequencer::{Answer, Batch, Broken, Entry};
+use crate::publish::validate::validate_unit;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Events(pub Arc<Hub>);
+
+/// System of a source, as in `urn:jp:lg:<municipality>:system:<業務ID>`.
+fn system_of<'a>(m: &Municipality, source: &'a str) -> Option<&'a str> {
+    let rest = source
+        .strip_prefix("urn:jp:lg:")?
+        .strip_prefix(m.as_str())?;
+    rest.strip_prefix(":system:")
+        .filter(|system| !system.is_empty())
+}
+
+fn check_source(caller: &Caller, m: &Municipality, source: &str) -> Result<(), Failure> {
+    let Some(system) = system_of(m, source) else {
+        return Err(invalid(
+            "source",
+            "a source of this municipality is `urn:jp:lg:<municipality>:system:<業務ID>`",
+        ));
+    };
+    caller.check(m, Role::Source, system)
+}
+
+/// What is wrong with a request as a whole.
+fn check_request(request: &PublishRequest) -> Result<(), Failure> {
+    if request.units.len() > PUBLISH_UNITS_MAX {
+        let message = format!("at most {PUBLISH_UNITS_MAX} units in one request; send several");
+        return Err(
+            Failure::new(Code::ResourceExhausted, "TOO_MANY_UNITS", message).field("units"),
+        );
+    }
+    let cursor = request
+        .cursor
+        .as_ref()
+        .map_or(0, |cursor| cursor.value.len());
+    if cursor > CURSOR_BYTES_MAX {
+        let message = format!("a cursor has at most {CURSOR_BYTES_MAX} bytes");
+        return Err(invalid("cursor.value", &message));
+    }
+    Ok(())
+}
+
+/// An answer that is known before the sequencer is asked, or an entry for it.
+enum Checked {
+    Entry(Entry),
+    Refused(Failure),
+}
+
+fn check_unit(
+    hub: &Hub,
+    m: &Municipality,
+    source: &str,
+    index: usize,
+    publish: PublishUnit,
+) -> Checked {
+    let prefix = format!("units[{index}]");
+    let origin = publish.origin;
+    if origin
+        .as_ref()
+        .is_some_and(|o| o.file.chars().count() > IDENTIFIER_CHARS_MAX)
+    {
+        let field = format!("{prefix}.origin.file");
+        return Checked::Refused(invalid(&field, "the file name is too long"));
+    }
+    match publish.content {
+        None => {
+            let field = format!("{prefix}.content");
+            Checked::Refused(invalid(&field, "a unit holds events, or refused rows"))
+        }
+        Some(Content::Refused(unit)) => check_refused(hub, m, &prefix, unit),
+        Some(Content::Unit(unit)) => {
+            let verdict = validate_unit(&hub.commons.schema, m, source, &unit);
+            let events = unit.events.len();
+            let corrects = publish.corrects_held_id;
+            let candidate = Candidate::new(
+                &hub.commons.pseudonyms,
+                m,
+                unit,
+                origin.as_ref(),
+                corrects,
+                now_ms(),
+            );
+            match verdict {
+                Ok(()) => Checked::Entry(Entry::Unit(candidate)),
+                // A captured unit is kept even when the hub finds it wrong: its file is gone.
+                Err(refusal) if origin.is_some() && events > 0 => Checked::Entry(Entry::Invalid(
+                    candidate,
+                    Broken {
+                        rule: refusal.reason.as_str().to_owned(),
+                        field: refusal.field,
+                        message: refusal.message,
+                    },
+                )),
+                Err(refusal) => {
+                    let field = format!("{prefix}.unit.{}", refusal.field);
+                    let reason = refusal.reason.as_str();
+                    let failure = Failure::new(Code::InvalidArgument, reason, refusal.message);
+                    Checked::Refused(failure.field(&field))
+                }
+            }
+        }
+    }
+}
+
+fn check_refused(hub: &Hub, m: &Municipality, prefix: &str, unit: RefusedUnit) -> Checked {
+    let rows = unit.rows.len();
+    if rows == 0 || rows > UNIT_EVENTS_MAX || unit.rows.iter().all(|row| row.rule.is_empty()) {
+        let field = format!("{prefix}.refused.rows");
+        return Checked::Refused(invalid(
+            &field,
+            "name the rows, and the rule of one at least",
+        ));
+    }
+    if unit
+        .rows
+        .iter()
+        .any(|row| row.row.len() > PAYLOAD_BYTES_MAX)
+    {
+        let field = format!("{prefix}.refused.rows.row");
+        return Checked::Refused(invalid(&field, "a row is larger than the limit"));
+    }
+    Checked::Entry(Entry::Refused(Refused::new(
+        &hub.commons.pseudonyms,
+        m,
+        unit,
+    )))
+}
+
+fn wire_answer(answer: Answer) -> UnitAnswer {
+    let answer = match answer {
+        Answer::Accepted {
+            position,
+            duplicate,
+        } => WireAnswer::Accepted(Accepted {
+            position: position.0,
+            duplicate,
+        }),
+        Answer::Held { id, rule } => WireAnswer::Held(Held { held_id: id, rule }),
+        Answer::Refused {
+            rule,
+            field,
+            message,
+        } => {
+            let code = if rule == "ID_REUSED" {
+                Code::AlreadyExists
+            } else {
+                Code::FailedPrecondition
+            };
+            WireAnswer::Refused(Failure::new(code, rule, message).field(field).rpc())
+        }
+    };
+    UnitAnswer {
+        answer: Some(answer),
+    }
+}
+
+async fn publish(
+    hub: &Hub,
+    town: &Town,
+    request: PublishRequest,
+) -> Result<Vec<UnitAnswer>, Failure> {
+    let m = &town.municipality;
+    let captured = request.units.iter().any(|unit| unit.origin.is_some());
+    let claims_epoch = captured || request.cursor.is_some() || request.capture_epoch > 0;
+    let mut entries = Vec::new();
+    let mut answers: Vec<Option<UnitAnswer>> = Vec::with_capacity(request.units.len());
+    for (index, unit) in request.units.into_iter().enumerate() {
+        match check_unit(hub, m, &request.source, index, unit) {
+            Checked::Entry(entry) => {
+                entries.push(entry);
+                answers.push(None);
+            }
+            Checked::Refused(failure) => {
+                let answer = Some(WireAnswer::Refused(failure.rpc()));
+                answers.push(Some(UnitAnswer { answer }));
+            }
+        }
+    }
+    let batch = Batch {
+        source: request.source,
+        stream: Stream::from_wire(request.stream),
+        entries,
+        cursor: request.cursor.map(|cursor| cursor.value),
+        captured,
+        capture_epoch: claims_epoch.then_some(request.capture_epoch),
+    };
+    let mut decided = town.sequencer.publish(batch).await?.into_iter();
+    Ok(answers
+        .into_iter()
+        .filter_map(|answer| answer.or_else(|| decided.next().map(wire_answer)))
+        .collect())
+}
+
+fn stored(stream: Stream, record: Record) -> Option<StoredEvent> {
+    if record.kind != RecordKind::Event {
+        return None;
+    }
+    let bytes = record.sealed.open().ok()?;
+    Some(StoredEvent {
+        event: Some(Event::decode(&bytes[..]).ok()?),
+        stream: stream.wire(),
+        position: record.position.0,
+    })
+}
+
+async fn find(hub: &Hub, town: &Town, id: &str) -> Result<StoredEvent, Failure> {
+    let m = &town.municipality;
+    let missing = || not_found("event", id);
+    let indexed = hub
+        .commons
+        .store
+        .find_event(m, id)
+        .await?
+        .ok_or_else(missing)?;
+    let (stream, position) = indexed.at.ok_or_else(missing)?;
+    let limit = ReadLimit {
+        records: 1,
+        bytes: READ_BYTES_MAX,
+    };
+    let records = hub
+        .commons
+        .log
+        .read(m, stream, position, limit)
+        .await
+        .map_err(unread)?;
+    let record = records
+        .into_iter()
+        .find(|record| record.position == position);
+    record
+        .and_then(|record| stored(stream, record))
+        .ok_or_else(missing)
+}
+
+fn unread(error: crate::log::LogError) -> Failure {
+    let text: &dyn std::error::Error = &error;
+    tracing::error!(error = text, "reading the log for a caller failed");
+    Failure::new(
+        Code::Unavailable,
+        "LOG_FAILED",
+        "the hub's log does not answer; try again",
+    )
+}
+
+async fn list(
+    hub: &Hub,
+    town: &Town,
+    request: &ListEventsRequest,
+) -> Result<ListEventsResponse, Failure> {
+    let stream = Stream::from_wire(request.stream);
+    let records = match request.page_size as usize {
+        0 => PAGE_DEFAULT,
+        size => size.min(PAGE_MAX),
+    };
+    let limit = ReadLimit {
+        records,
+        bytes: READ_BYTES_MAX,
+    };
+    let from = Position(request.from_position);
+    let m = &town.municipality;
+    let records = hub
+        .commons
+        .log
+        .read(m, stream, from, limit)
+        .await
+        .map_err(unread)?;
+    let next_position = records.last().map_or(0, |record| record.position.after().0);
+    let events = records
+        .into_iter()
+        .filter_map(|record| stored(stream, record))
+        .collect();
+    Ok(ListEventsResponse {
+        events,
+        next_position,
+    })
+}
+
+#[tonic::async_trait]
+impl EventService for Events {
+    async fn publish(
+        &self,
+        request: Request<PublishRequest>,
+    ) -> Result<Response<PublishResponse>, Status> {
+        let caller = self.0.tokens.caller(&request)?;
+        let request = request.into_inner();
+        let m = municipality(&request.municipality)?;
+        check_source(&caller, &m, &request.source)?;
+        check_request(&request)?;
+        let town = self.0.town(&m).await?;
+        let answers = publish(&self.0, &town, request).await?;
+        Ok(Response::new(PublishResponse { answers }))
+    }
+
+    async fn get_event(
+        &self,
+        request: Request<GetEventRequest>,
+    ) -> Result<Response<GetEventResponse>, Status> {
+        let caller = self.0.tokens.caller(&request)?;
+        let request = request.into_inner();
+        let m = municipality(&request.municipality)?;
+        let town = self.0.town(&m).await?;
+        let found = find(&self.0, &town, &request.id).await;
+        // A source may read back what it published, an operator everything; for all others an
+        // event of somebody else is as good as none.
+        let source = found.as_ref().ok().and_then(|stored| stored.event.as_ref());
+        let source = source.map(|event| event.source.clone()).unwrap_or_default();
+        caller.check(&m, Role::Source, system_of(&m, &source).unwrap_or_default())?;
+        Ok(Response::new(GetEventResponse {
+            stored: Some(found?),
+        }))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<ListEventsRequest>,
+    ) -> Result<Response<ListEventsResponse>, Status> {
+        let caller = self.0.tokens.caller(&request)?;
+        let request = request.into_inner();
+        let m = municipality(&request.municipality)?;
+        caller.check(&m, Role::Operator, "")?;
+        let town = self.0.town(&m).await?;
+        Ok(Response::new(list(&self.0, &town, &request).await?))
+    }
+
+    async fn get_capture_cursor(
+        &self,
+        request: Request<GetCaptureCursorRequest>,
+    ) -> Result<Response<GetCaptureCursorResponse>, Status> {
+        let caller = self.0.tokens.caller(&request)?;
+        let request = request.into_inner();
+        let m = municipality(&request.municipality)?;
+        check_source(&caller, &m, &request.source)?;
+        let capture = self.0.commons.store.capture(&m, &request.source).await;
+        let capture = capture.map_err(Failure::from)?;
+        Ok(Response::new(GetCaptureCursorResponse {
+            cursor: capture.cursor.map(|value| CaptureCursor { value }),
+            capture_epoch: capture.epoch,
+        }))
+    }
+}

@@ -1,0 +1,322 @@
+//! The runner of one subscription: reads the log, drives the engine, commits, sends.
+//! One task each, so that a slow or dead receiver delays only itself (P4).
+//! Must never send a run before its composition is stored, nor move a cursor without its outcomes.
+//! Read next: `server/runner/reader.rs`, `server/runner/session.rs`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::now_ms;
+use crate::engine::Input;
+use crate::event::{Municipality, Pseudonyms, Stream, Subject};
+use crate::log::EventLog;
+use crate::schema::Schema;
+use crate::store::{
+    BindingState, DeliveryDelta, Done, Store, StoreError, SubscriptionRow, UnitKey,
+};
+use musubi_proto::hub::v1::{AttachResponse, Capabilities, Outcome, Receipt};
+
+mod closing;
+mod commit;
+mod parked;
+mod payload;
+mod reader;
+mod session;
+mod view;
+
+pub use payload::Payload;
+pub use view::Overview;
+
+use session::Session;
+
+/// What a runner works with.
+#[derive(Clone)]
+pub struct Shared {
+    /// Whose.
+    pub municipality: Municipality,
+    /// Log.
+    pub log: Arc<dyn EventLog>,
+    /// Store.
+    pub store: Arc<dyn Store>,
+    /// Shape of the standard.
+    pub schema: Arc<Schema>,
+    /// Grants by the positions from which they hold.
+    pub grants: watch::Receiver<Arc<super::registry::GrantVersions>>,
+    /// Protected subjects.
+    pub protected: watch::Receiver<Arc<HashSet<Subject>>>,
+    /// Pseudonyms.
+    pub pseudonyms: Pseudonyms,
+    /// Epoch of this owner.
+    pub owner_epoch: u64,
+    /// Told when a filling subscription has ended.
+    pub filled: mpsc::Sender<String>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("municipality", &self.municipality)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An adapter that wants to attach.
+#[derive(Debug)]
+pub struct AttachAsk {
+    /// Product.
+    pub product: String,
+    /// Capabilities.
+    pub capabilities: Capabilities,
+    /// Its stream.
+    pub out: mpsc::Sender<AttachResponse>,
+    /// Cancelled when the stream is to end.
+    pub end: CancellationToken,
+}
+
+/// What a runner is asked.
+#[derive(Debug)]
+pub enum Command {
+    /// Attach an adapter; answers its session number.
+    Attach(Box<AttachAsk>, oneshot::Sender<Option<u64>>),
+    /// More credits.
+    Credits(u64, u32),
+    /// An answer.
+    Receipt(u64, Box<Receipt>),
+    /// The stream ended.
+    Detach(u64),
+    /// Deliver parked units again; all when no key is named. Answers how many.
+    RetryParked(Option<UnitKey>, oneshot::Sender<Result<u64, StoreError>>),
+    /// Bindings changed: read the row again.
+    Refresh,
+    /// Show the state.
+    Overview(oneshot::Sender<Overview>),
+}
+
+/// Handle to a runner.
+#[derive(Clone, Debug)]
+pub struct Runner {
+    /// Subscription.
+    pub id: String,
+    /// Its commands.
+    pub commands: mpsc::Sender<Command>,
+}
+
+impl Runner {
+    /// Starts the task for a subscription.
+    pub fn start(shared: Shared, row: SubscriptionRow, stop: CancellationToken) -> Self {
+        let (commands, queue) = mpsc::channel(crate::limits::RUNNER_QUEUE);
+        let id = row.id.clone();
+        let live_tail = shared.log.watch_tail(&shared.municipality, Stream::Live);
+        let bulk_tail = shared.log.watch_tail(&shared.municipality, Stream::Bulk);
+        let state = State {
+            shared,
+            row,
+            session: None,
+            next_session: 1,
+            live_tail,
+            bulk_tail,
+            started: Instant::now(),
+        };
+        tokio::spawn(run(state, queue, stop));
+        Self { id, commands }
+    }
+}
+
+/// State of a runner.
+struct State {
+    shared: Shared,
+    row: SubscriptionRow,
+    session: Option<Session>,
+    next_session: u64,
+    live_tail: watch::Receiver<crate::event::Position>,
+    bulk_tail: watch::Receiver<crate::event::Position>,
+    started: Instant,
+}
+
+/// How long a runner sleeps at most when nothing tells it to wake.
+const IDLE: Duration = Duration::from_secs(1);
+/// Commands taken before the next commit.
+const COMMANDS_PER_STEP: usize = 256;
+
+async fn run(mut state: State, mut queue: mpsc::Receiver<Command>, stop: CancellationToken) {
+    loop {
+        let wait = state.wait();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            command = queue.recv() => match command {
+                None => return,
+                Some(command) => state.take(command, &mut queue).await,
+            },
+            _ = state.live_tail.changed() => {}
+            _ = state.bulk_tail.changed() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        if let Err(error) = state.work().await {
+            report(&state.row.id, &error);
+            state.drop_session();
+            tokio::time::sleep(crate::limits::RETRY_BASE).await;
+        }
+    }
+}
+
+fn report(subscription: &str, error: &StepError) {
+    let error: &dyn std::error::Error = error;
+    tracing::error!(
+        error,
+        subscription,
+        "a delivery step failed; the adapter has to attach again"
+    );
+}
+
+impl State {
+    fn now(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn wait(&self) -> Duration {
+        let due = self
+            .session
+            .as_ref()
+            .and_then(|session| session.engine.wake_at());
+        due.map_or(IDLE, |at| {
+            let millis = u64::try_from(at.saturating_sub(self.now())).unwrap_or(0);
+            Duration::from_millis(millis).min(IDLE)
+        })
+    }
+
+    async fn take(&mut self, command: Command, queue: &mut mpsc::Receiver<Command>) {
+        self.handle(command).await;
+        for _ in 1..COMMANDS_PER_STEP {
+            let Ok(command) = queue.try_recv() else {
+                return;
+            };
+            self.handle(command).await;
+        }
+    }
+
+    async fn handle(&mut self, command: Command) {
+        match command {
+            Command::Attach(ask, reply) => {
+                let number = self.attach(*ask).await;
+                if reply.send(number).is_err() {
+                    self.drop_session();
+                }
+            }
+            Command::Credits(number, add) => self.step_of(number, Input::Credits(add)),
+            Command::Receipt(number, receipt) => self.receipt(number, &receipt),
+            Command::Detach(number) => {
+                if self
+                    .session
+                    .as_ref()
+                    .is_some_and(|session| session.number == number)
+                {
+                    self.drop_session();
+                }
+            }
+            Command::RetryParked(key, reply) => {
+                let outcome = self.retry_parked(key).await;
+                drop(reply.send(outcome));
+            }
+            Command::Refresh => {
+                if let Err(error) = self.refresh().await {
+                    tracing::error!(%error, subscription = self.row.id, "refresh failed");
+                }
+            }
+            Command::Overview(reply) => {
+                let overview = self.overview().await;
+                drop(reply.send(overview));
+            }
+        }
+    }
+
+    /// One engine step, when the session is the named one: an older session's words are late.
+    fn step_of(&mut self, number: u64, input: Input<Arc<Payload>>) {
+        let now = self.now();
+        if let Some(session) = self
+            .session
+            .as_mut()
+            .filter(|session| session.number == number)
+        {
+            session.step(input, now);
+        }
+    }
+
+    fn receipt(&mut self, number: u64, receipt: &Receipt) {
+        let now = self.now();
+        if let Some(session) = self
+            .session
+            .as_mut()
+            .filter(|session| session.number == number)
+        {
+            session.receipt(receipt, now);
+        }
+    }
+
+    fn drop_session(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.end.cancel();
+        }
+    }
+
+    /// Closes what a cut left open, reads, steps, commits and sends, until nothing moves.
+    async fn work(&mut self) -> Result<(), StepError> {
+        self.close_out().await?;
+        loop {
+            let read = self.read().await?;
+            self.commit().await?;
+            if !read {
+                return self.finish_filling().await;
+            }
+        }
+    }
+
+    /// An outcome that the hub gives by itself.
+    fn closed(&self, key: UnitKey, event_ids: Vec<String>, reason: &str) -> Done {
+        let mut bindings = self.row.bindings.iter().rev();
+        let replaced = bindings.find(|binding| binding.state == BindingState::Replaced);
+        Done {
+            key,
+            event_ids,
+            attempt: 0,
+            outcome: Outcome::SupersededBySwap as i32,
+            reason: reason.to_owned(),
+            at_ms: now_ms(),
+            product: replaced
+                .map(|binding| binding.product.clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    fn delta(&self) -> DeliveryDelta {
+        DeliveryDelta {
+            subscription: self.row.id.clone(),
+            owner_epoch: self.shared.owner_epoch,
+            ..DeliveryDelta::default()
+        }
+    }
+}
+
+/// A step of a runner failed; what the store has is unchanged.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] crate::log::LogError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record.
+    #[error("the record at {position} of the {stream} stream cannot be read: {what}")]
+    Record {
+        /// Stream.
+        stream: &'static str,
+        /// Position.
+        position: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+}

@@ -1,0 +1,207 @@
+//! Turns the engine's decisions into one delta, commits it, then sends the deliveries.
+//! The last step of each round of a runner.
+//! Must never send before the commit.
+//! Read next: `store/delivery.rs`.
+
+use std::sync::Arc;
+
+use super::payload::Payload;
+use super::{State, StepError};
+use crate::clock::now_ms;
+use crate::engine::{Answered, Decision, Delivery, Input, Refusal};
+use crate::event::Stream;
+use crate::store::{DeliveryDelta, Done, ParkedRow, ParkedState};
+use crate::telemetry;
+
+impl State {
+    /// Commits what was decided and sends what was started, until nothing is decided any more.
+    pub(super) async fn commit(&mut self) -> Result<(), StepError> {
+        loop {
+            let Some(session) = self.session.as_mut() else {
+                return Ok(());
+            };
+            let decisions = std::mem::take(&mut session.decisions);
+            let mut delta = self.delta();
+            let deliveries = self.collect(decisions, &mut delta);
+            self.move_cursors(&mut delta);
+            if !delta.is_empty() {
+                let cursors = delta.cursors.clone();
+                self.shared.store.commit(delta).await?;
+                for (stream, cursor) in cursors {
+                    match stream {
+                        Stream::Live => self.row.live = cursor,
+                        Stream::Bulk => self.row.bulk = cursor,
+                    }
+                }
+            }
+            if !self.send(deliveries).await {
+                self.drop_session();
+                return Ok(());
+            }
+            let Some(session) = self.session.as_mut() else {
+                return Ok(());
+            };
+            if session.decisions.is_empty() {
+                session.mark(Stream::Live);
+                session.mark(Stream::Bulk);
+                return Ok(());
+            }
+        }
+    }
+
+    fn collect(
+        &self,
+        decisions: Vec<Decision<Arc<Payload>>>,
+        delta: &mut DeliveryDelta,
+    ) -> Vec<Delivery<Arc<Payload>>> {
+        let product = self
+            .session
+            .as_ref()
+            .map(|s| s.product.clone())
+            .unwrap_or_default();
+        let mut deliveries = Vec::new();
+        for decision in decisions {
+            match decision {
+                Decision::Deliver(delivery) => {
+                    delta.runs_open.extend(delivery.new_run.clone());
+                    deliveries.push(delivery);
+                }
+                Decision::Done {
+                    work,
+                    attempt,
+                    outcome,
+                    reason,
+                    was_parked,
+                } => {
+                    if was_parked {
+                        delta.unpark.push(work.key);
+                    }
+                    let done = Done {
+                        key: work.key,
+                        event_ids: work.payload.event_ids(),
+                        attempt,
+                        outcome,
+                        reason,
+                        at_ms: now_ms(),
+                        product: product.clone(),
+                    };
+                    telemetry::delivered(&self.row, &done, &work.payload);
+                    delta.done.push(done);
+                }
+                Decision::Park {
+                    work,
+                    attempt,
+                    refusal,
+                } => {
+                    let row = parked_row(&work.payload, &work, attempt, refusal);
+                    telemetry::parked(&self.row, &product, &row);
+                    delta.park.push(row);
+                }
+                Decision::Attempts(key, attempts) => {
+                    telemetry::retried(&self.row, &product, attempts);
+                    delta.attempts.push((key, attempts));
+                }
+                Decision::RunClosed(run) => delta.runs_close.push(run),
+                Decision::Paused(reason) => {
+                    telemetry::paused(&self.row, &product, &reason);
+                    delta.paused = Some(reason);
+                }
+            }
+        }
+        deliveries
+    }
+
+    fn move_cursors(&self, delta: &mut DeliveryDelta) {
+        let Some(session) = &self.session else { return };
+        for stream in Stream::ALL {
+            let cursor = session.engine.cursor(stream);
+            if cursor != self.row.cursor(stream) {
+                delta.cursors.push((stream, cursor));
+            }
+        }
+    }
+
+    /// False when the adapter's stream is gone.
+    async fn send(&mut self, deliveries: Vec<Delivery<Arc<Payload>>>) -> bool {
+        let now = self.now();
+        for delivery in deliveries {
+            let Some(session) = self.session.as_mut() else {
+                return true;
+            };
+            let mut units = Vec::with_capacity(delivery.works.len());
+            let mut refused = Vec::new();
+            for work in &delivery.works {
+                let projected = work.payload.project(
+                    &self.shared,
+                    &self.row.system,
+                    &session.receiver,
+                    session.mode,
+                    work.key,
+                );
+                match projected {
+                    Ok(unit) => units.push(unit),
+                    Err(error) => refused.push((work.key, error.to_string())),
+                }
+            }
+            if refused.is_empty() {
+                if session
+                    .send(&self.row, self.shared.owner_epoch, &delivery, units)
+                    .await
+                    .is_err()
+                {
+                    return false;
+                }
+                continue;
+            }
+            // What cannot be projected must not leave the hub; the subject waits for a human.
+            let answers = refused
+                .into_iter()
+                .map(|(key, message)| {
+                    let reason = "UNPROJECTABLE".to_owned();
+                    let refusal = Refusal {
+                        reason,
+                        field: String::new(),
+                        message,
+                    };
+                    (key, Answered::Rejected(refusal))
+                })
+                .collect();
+            session.step(
+                Input::Receipt {
+                    delivery: delivery.number,
+                    answers,
+                },
+                now,
+            );
+            session.step(Input::Credits(1), now);
+        }
+        true
+    }
+}
+
+fn parked_row(
+    payload: &Payload,
+    work: &crate::engine::Work<Arc<Payload>>,
+    attempts: u32,
+    refusal: Option<Refusal>,
+) -> ParkedRow {
+    let state = if refusal.is_some() {
+        ParkedState::Rejected
+    } else {
+        ParkedState::Waiting
+    };
+    let refusal = refusal.unwrap_or_default();
+    ParkedRow {
+        key: work.key,
+        subjects: work.subjects.clone(),
+        state,
+        reason: refusal.reason,
+        field: refusal.field,
+        message: refusal.message,
+        attempts,
+        at_ms: now_ms(),
+        position: payload.position,
+        event_ids: payload.event_ids(),
+        content: payload.sealed(),
+    }
+}

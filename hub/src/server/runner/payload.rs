@@ -1,0 +1,137 @@
+//! What travels through the engine: the events of one deliverable, projected when it is sent.
+//! Made by the reader, or from a parked copy.
+//! Must never hand out an event that was not projected.
+//! Read next: `server/runner/session.rs`.
+
+use std::sync::Arc;
+
+use musubi_proto::hub::v1::{DeliveredEvent, DeliveredUnit, Mode};
+use prost::Message;
+
+use super::Shared;
+use crate::event::seal::Sealed;
+use crate::event::{Event, Position, Stream, Unit};
+use crate::grants::GrantTable;
+use crate::project::{ProjectError, Protection, Receiver, project, protection_of};
+use crate::store::UnitKey;
+
+/// Events of one deliverable, as the log has them.
+#[derive(Debug)]
+pub struct Payload {
+    /// Events that concern the receiver.
+    pub events: Vec<Event>,
+    /// Position of the unit's last event.
+    pub position: Position,
+    /// Events of the whole unit.
+    pub group_size: u32,
+    /// Grants that hold at the position.
+    pub grants: Arc<GrantTable>,
+}
+
+impl Payload {
+    /// Ids of the events.
+    pub fn event_ids(&self) -> Vec<String> {
+        self.events.iter().map(|event| event.id.clone()).collect()
+    }
+
+    /// A sealed copy for the parked units.
+    pub fn sealed(&self) -> Sealed {
+        Sealed::seal(
+            Unit {
+                events: self.events.clone(),
+            }
+            .encode_to_vec(),
+        )
+    }
+
+    /// Same for every attempt and replay: the event, or the group of this source.
+    pub fn idempotency_key(&self, key: UnitKey) -> String {
+        let Some(first) = self.events.first() else {
+            return String::new();
+        };
+        match (&first.group, key.member) {
+            (Some(group), 0) if group.size > 1 => format!("{}:{}", first.source, group.id),
+            _ => first.id.clone(),
+        }
+    }
+
+    /// Cuts the events down to what the system is granted.
+    pub fn project(
+        &self,
+        shared: &Shared,
+        system: &str,
+        receiver: &Receiver,
+        mode: Mode,
+        key: UnitKey,
+    ) -> Result<DeliveredUnit, ProjectError> {
+        let mut events = Vec::with_capacity(self.events.len());
+        for event in &self.events {
+            events.push(self.project_event(shared, system, receiver, mode, event)?);
+        }
+        Ok(DeliveredUnit {
+            sequence: key.sequence,
+            idempotency_key: self.idempotency_key(key),
+            events,
+            group_size: self.group_size,
+            position: self.position.0,
+            stream: key.stream.wire(),
+            member: key.member,
+        })
+    }
+
+    fn project_event(
+        &self,
+        shared: &Shared,
+        system: &str,
+        receiver: &Receiver,
+        mode: Mode,
+        event: &Event,
+    ) -> Result<DeliveredEvent, ProjectError> {
+        let Some(grant) = self.grants.grant(system, &event.r#type) else {
+            return Err(ProjectError::UnknownType(event.r#type.clone()));
+        };
+        let m = &shared.municipality;
+        let subject = shared.pseudonyms.of(m, &event.subject);
+        // The hub's own knowledge counts as well as the record's: a measure may have started
+        // after this event was written.
+        let protected = shared.protected.borrow().contains(&subject)
+            || protection_of(&shared.schema, &event.r#type, &event.data) == Protection::Protected;
+        let token = |bytes: &[u8]| shared.pseudonyms.token(m, bytes);
+        let projected = project(
+            &shared.schema,
+            grant,
+            &event.data,
+            receiver,
+            protected,
+            &token,
+        )?;
+        // The digest would betray a withheld value to somebody who guesses it.
+        let event = Event {
+            data: projected.data.into(),
+            source_digest: Default::default(),
+            mode: mode as i32,
+            ..event.clone()
+        };
+        Ok(DeliveredEvent {
+            event: Some(event),
+            granted_paths: projected.granted_paths,
+        })
+    }
+}
+
+/// The protection events (支援措置) that overtake everything else.
+pub(super) fn is_protection(event_type: &str) -> bool {
+    event_type
+        .rsplit('.')
+        .next()
+        .is_some_and(|name| name.starts_with("SupportMeasure"))
+}
+
+/// Names one deliverable.
+pub(super) fn key(stream: Stream, sequence: u64, member: u32) -> UnitKey {
+    UnitKey {
+        stream,
+        sequence,
+        member,
+    }
+}

@@ -1,0 +1,300 @@
+//! One attached adapter: its engine, its stream, what it was sent.
+//! Lives from Hello to the end of the stream; a new one starts from the store.
+//! Must never take a receipt for what it did not send.
+//! Read next: `engine/state.rs`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use musubi_proto::hub::v1::attach_response::Response;
+use musubi_proto::hub::v1::{
+    AttachResponse, DeliveredUnit, Delivery as WireDelivery, Fenced, Mode, Outcome, Receipt,
+    UnitScope,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::payload::Payload;
+use super::{AttachAsk, State};
+use crate::engine::{Answered, Decision, Delivery, Engine, Input, Refusal, Resume, Settings};
+use crate::event::{Position, Stream};
+use crate::limits::RECEIPT_TEXT_CHARS_MAX;
+use crate::project::Receiver;
+use crate::store::{BindingState, StoreError, SubscriptionRow, UnitKey};
+
+/// An attached adapter.
+pub(super) struct Session {
+    pub(super) number: u64,
+    pub(super) product: String,
+    pub(super) scope: UnitScope,
+    pub(super) receiver: Receiver,
+    pub(super) mode: Mode,
+    pub(super) engine: Engine<Arc<Payload>>,
+    pub(super) decisions: Vec<Decision<Arc<Payload>>>,
+    pub(super) end: CancellationToken,
+    out: mpsc::Sender<AttachResponse>,
+    sent: HashMap<String, (u64, Vec<UnitKey>)>,
+    /// Sequence of the last complete-up-to mark, live and bulk.
+    marked: [u64; 2],
+}
+
+/// The stream to the adapter is gone.
+pub(super) struct Gone;
+
+impl State {
+    /// Attaches an adapter when its product is bound here; a former session of it ends.
+    pub(super) async fn attach(&mut self, ask: AttachAsk) -> Option<u64> {
+        if let Err(error) = self.refresh().await {
+            tracing::error!(%error, subscription = self.row.id, "reading the binding failed");
+            return None;
+        }
+        let binding = self.row.binding()?;
+        if self.row.closed || binding.product != ask.product || !self.ready_to_serve() {
+            return None;
+        }
+        self.drop_session();
+        let resume = match self.resume().await {
+            Ok(resume) => resume,
+            Err(error) => {
+                tracing::error!(%error, subscription = self.row.id, "reading the cursor failed");
+                return None;
+            }
+        };
+        let number = self.next_session;
+        self.next_session += 1;
+        self.session = Some(Session::new(number, ask, resume, &self.row));
+        Some(number)
+    }
+
+    /// A product that took over serves once everything before its cut is closed or filled.
+    fn ready_to_serve(&self) -> bool {
+        let Some(binding) = self.row.binding() else {
+            return false;
+        };
+        let Some((live, bulk)) = binding.cut else {
+            return true;
+        };
+        binding.state == BindingState::Filling
+            || (self.row.live.position >= live && self.row.bulk.position >= bulk)
+    }
+
+    async fn resume(&self) -> Result<Resume, StoreError> {
+        let store = &self.shared.store;
+        let id = &self.row.id;
+        Ok(Resume {
+            live: Some(self.row.live),
+            bulk: Some(self.row.bulk),
+            ahead: store.ahead(id).await?,
+            parked: store.parked_subjects(id).await?,
+            attempts: store.attempts(id).await?,
+            runs: store.runs(id).await?,
+        })
+    }
+
+    /// Reads the subscription's row again; a session of a product that is bound no more ends.
+    pub(super) async fn refresh(&mut self) -> Result<(), StoreError> {
+        let rows = self
+            .shared
+            .store
+            .subscriptions(&self.shared.municipality)
+            .await?;
+        if let Some(row) = rows.into_iter().find(|row| row.id == self.row.id) {
+            self.row = row;
+        }
+        let bound = self
+            .row
+            .binding()
+            .map(|binding| (binding.product.clone(), binding.epoch));
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        if bound
+            .as_ref()
+            .is_none_or(|(product, _)| *product != session.product)
+        {
+            let fenced = Fenced {
+                binding_epoch: bound.map_or(0, |(_, epoch)| epoch),
+            };
+            session.try_send(Response::Fenced(fenced));
+            self.drop_session();
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    fn new(number: u64, ask: AttachAsk, resume: Resume, row: &SubscriptionRow) -> Self {
+        let capabilities = ask.capabilities;
+        let scope = match capabilities.unit_scope() {
+            UnitScope::Group => UnitScope::Group,
+            UnitScope::Event | UnitScope::Unspecified => UnitScope::Event,
+        };
+        Self {
+            number,
+            product: ask.product,
+            scope,
+            receiver: Receiver {
+                holds_protection_flag: capabilities.protection_flag,
+            },
+            mode: if row.is_filling() {
+                Mode::Backfill
+            } else {
+                Mode::Live
+            },
+            engine: Engine::new(
+                Settings {
+                    runs: capabilities.runs,
+                },
+                resume,
+            ),
+            decisions: Vec::new(),
+            end: ask.end,
+            out: ask.out,
+            sent: HashMap::new(),
+            marked: [0; 2],
+        }
+    }
+
+    pub(super) fn step(&mut self, input: Input<Arc<Payload>>, now: i64) {
+        self.decisions
+            .extend(self.engine.step(input, now, jitter()));
+    }
+
+    /// Takes a receipt; one for an unknown delivery changes nothing.
+    pub(super) fn receipt(&mut self, receipt: &Receipt, now: i64) {
+        let Some((delivery, keys)) = self.sent.remove(&receipt.delivery_id) else {
+            tracing::debug!("a receipt for a delivery that is not leased was dropped");
+            return;
+        };
+        let answers = answers(receipt, &keys);
+        self.step(Input::Receipt { delivery, answers }, now);
+    }
+
+    /// Sends one delivery whose run is stored.
+    pub(super) async fn send(
+        &mut self,
+        row: &SubscriptionRow,
+        owner_epoch: u64,
+        delivery: &Delivery<Arc<Payload>>,
+        units: Vec<DeliveredUnit>,
+    ) -> Result<(), Gone> {
+        let keys: Vec<UnitKey> = delivery.works.iter().map(|work| work.key).collect();
+        let id = format!("{}#{}-{}", row.id, self.number, delivery.number);
+        let message = WireDelivery {
+            delivery_id: id.clone(),
+            subscription: row.id.clone(),
+            attempt: delivery.attempt,
+            binding_epoch: row.binding().map_or(0, |binding| binding.epoch),
+            owner_epoch,
+            units,
+            mode: self.mode as i32,
+        };
+        self.sent.insert(id, (delivery.number, keys));
+        let response = AttachResponse {
+            response: Some(Response::Delivery(message)),
+        };
+        self.out.send(response).await.map_err(|_| Gone)
+    }
+
+    /// Tells the adapter how far everything has an outcome; a full stream gets the next mark.
+    pub(super) fn mark(&mut self, stream: Stream) {
+        let complete = self.engine.cursor(stream).sequence.saturating_sub(1);
+        let index = usize::from(stream == Stream::Bulk);
+        let Some(marked) = self.marked.get_mut(index) else {
+            return;
+        };
+        if complete > *marked {
+            *marked = complete;
+            self.try_send(Response::CompleteUpTo(
+                musubi_proto::hub::v1::CompleteUpTo {
+                    sequence: complete,
+                    stream: stream.wire(),
+                },
+            ));
+        }
+    }
+
+    fn try_send(&self, response: Response) {
+        if self
+            .out
+            .try_send(AttachResponse {
+                response: Some(response),
+            })
+            .is_err()
+        {
+            tracing::debug!("an adapter's stream is full or gone; a mark was left out");
+        }
+    }
+
+    /// Where reading of a stream goes on.
+    pub(super) fn position(&self, stream: Stream) -> Position {
+        self.engine.frontier(stream).position
+    }
+}
+
+fn jitter() -> f64 {
+    let random = uuid::Uuid::new_v4().as_u128() as u32;
+    f64::from(random) / f64::from(u32::MAX)
+}
+
+/// Reads a receipt as answers by unit.
+fn answers(receipt: &Receipt, keys: &[UnitKey]) -> Vec<(UnitKey, Answered)> {
+    if receipt.units.is_empty() {
+        let refusal = (&receipt.reason, &receipt.field, &receipt.message);
+        let after_ms = receipt.retry_after.as_ref().map_or(0, |after| {
+            u64::try_from(after.seconds)
+                .unwrap_or(0)
+                .saturating_mul(1_000)
+                + u64::try_from(after.nanos).unwrap_or(0) / 1_000_000
+        });
+        let answer = answered(receipt.outcome(), refusal, after_ms);
+        return keys.iter().map(|key| (*key, answer.clone())).collect();
+    }
+    receipt
+        .units
+        .iter()
+        .filter_map(|unit| {
+            let key = UnitKey {
+                stream: Stream::from_wire(unit.stream),
+                sequence: unit.sequence,
+                member: unit.member,
+            };
+            let refusal = (&unit.reason, &unit.field, &unit.message);
+            keys.contains(&key)
+                .then(|| (key, answered(unit.outcome(), refusal, 0)))
+        })
+        .collect()
+}
+
+fn answered(
+    outcome: Outcome,
+    (reason, field, message): (&String, &String, &String),
+    after_ms: u64,
+) -> Answered {
+    let refusal = || Refusal {
+        reason: short(reason),
+        field: short(field),
+        message: short(message),
+    };
+    match outcome {
+        Outcome::Applied
+        | Outcome::Duplicate
+        | Outcome::Superseded
+        | Outcome::NotRelevant
+        | Outcome::PendingReview => Answered::Final(outcome as i32, short(reason)),
+        Outcome::Rejected => Answered::Rejected(refusal()),
+        Outcome::Pause => Answered::Pause(short(reason)),
+        // The products are idempotent by the key, so what is unknown is sent again; an outcome
+        // that this hub does not know says nothing.
+        Outcome::Retry | Outcome::Unknown | Outcome::Unspecified | Outcome::SupersededBySwap => {
+            Answered::Retry { after_ms }
+        }
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(RECEIPT_TEXT_CHARS_MAX)
+        .collect()
+}

@@ -1,0 +1,52 @@
+//! What an operator sees of a subscription.
+//! Asked by the admin edge.
+//! Must never hold personal data.
+//! Read next: `server/admin_service.rs`.
+
+use super::State;
+use crate::event::Stream;
+use crate::store::SubscriptionRow;
+
+/// State of a subscription.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// Row, with bindings and counts.
+    pub row: SubscriptionRow,
+    /// Product that is attached now; empty when none is.
+    pub attached: String,
+    /// Deliveries that wait for a receipt.
+    pub in_flight: u64,
+    /// Log positions (live and bulk) before which something is not done.
+    pub lag: u64,
+}
+
+impl State {
+    pub(super) async fn overview(&self) -> Overview {
+        let m = &self.shared.municipality;
+        let rows = self.shared.store.subscriptions(m).await.unwrap_or_default();
+        let row = rows.into_iter().find(|row| row.id == self.row.id);
+        let mut lag = 0;
+        for stream in Stream::ALL {
+            let next = self
+                .shared
+                .log
+                .bounds(m, stream)
+                .await
+                .map_or(0, |bounds| bounds.next.0);
+            lag += next.saturating_sub(self.row.cursor(stream).position.0);
+        }
+        Overview {
+            row: row.unwrap_or_else(|| self.row.clone()),
+            attached: self
+                .session
+                .as_ref()
+                .map(|s| s.product.clone())
+                .unwrap_or_default(),
+            in_flight: self
+                .session
+                .as_ref()
+                .map_or(0, |s| s.engine.leased() as u64),
+            lag,
+        }
+    }
+}

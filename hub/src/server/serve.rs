@@ -1,0 +1,271 @@
+//! `musubi serve`: opens the data folder, binds the port, runs until it is told to stop.
+//! Puts the parts together; the only place that knows all of them.
+//! Must never listen beyond loopback without tokens, nor share a data folder.
+//! Read next: `server/event_service.rs`, `server/delivery_service.rs`, `server/admin_service.rs`.
+
+use std::collections::HashMap;
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use musubi_proto::hub::v1::admin_service_server::AdminServiceServer;
+use musubi_proto::hub::v1::delivery_service_server::DeliveryServiceServer;
+use musubi_proto::hub::v1::event_service_server::EventServiceServer;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use super::admin_service::Admin;
+use super::auth::Tokens;
+use super::config::Config;
+use super::delivery_service::Deliveries;
+use super::event_service::Events;
+use super::status::Failure;
+use super::town::{Commons, Town};
+use crate::event::{Municipality, Pseudonyms};
+use crate::grants::GrantTable;
+use crate::limits::{
+    CONNECTION_STREAMS_MAX, DRAIN_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX,
+};
+use crate::log::sqlite::SqliteLog;
+use crate::schema::Schema;
+use crate::sqlite::OpenError;
+use crate::store::sqlite::SqliteStore;
+
+/// The hub cannot start, or ended with an error. Each text is one line for an operator.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// A configuration value is wrong.
+    #[error("{0}")]
+    Config(String),
+    /// The data folder is in use.
+    #[error("the data folder `{0}` is in use by another hub; stop it or give another folder")]
+    DataInUse(String),
+    /// The data folder cannot be used.
+    #[error("the data folder `{0}` cannot be used: {1}")]
+    Data(String, std::io::Error),
+    /// A file of the data folder cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The port cannot be bound.
+    #[error("cannot listen on {0}: {1}; is another program using the port?")]
+    Listen(SocketAddr, std::io::Error),
+    /// The server ended.
+    #[error("the server ended: {0}")]
+    Server(#[from] tonic::transport::Error),
+}
+
+/// The running hub.
+#[derive(Debug)]
+pub struct Hub {
+    /// What all municipalities share.
+    pub commons: Commons,
+    /// Known clients.
+    pub tokens: Tokens,
+    towns: Mutex<HashMap<Municipality, Arc<Town>>>,
+}
+
+impl Hub {
+    /// The municipality, opened on first use.
+    ///
+    /// # Errors
+    /// When it cannot be recovered; a later call tries again.
+    pub async fn town(&self, m: &Municipality) -> Result<Arc<Town>, Failure> {
+        let mut towns = self.towns.lock().await;
+        if let Some(town) = towns.get(m) {
+            return Ok(town.clone());
+        }
+        let town = Arc::new(Town::open(self.commons.clone(), m.clone()).await?);
+        towns.insert(m.clone(), town.clone());
+        Ok(town)
+    }
+}
+
+/// Runs the hub until `stop` is cancelled.
+///
+/// # Errors
+/// When it cannot start, in one line.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeError> {
+    let tokens = match &config.token_file {
+        Some(path) => Tokens::read(path).map_err(ServeError::Config)?,
+        None => Tokens::none(),
+    };
+    if !tokens.required() && !config.listen.ip().is_loopback() {
+        return Err(ServeError::Config(format!(
+            "listening on {} needs a token file; without one only loopback is allowed",
+            config.listen
+        )));
+    }
+    let schema = Arc::new(Schema::load().map_err(|error| ServeError::Config(error.to_string()))?);
+    let grants = Arc::new(grants(&schema, config.grants.as_deref())?);
+    let _lock = lock_data(&config.data)?;
+    let commons = Commons {
+        log: Arc::new(SqliteLog::open(&config.data.join("log.sqlite")).await?),
+        store: Arc::new(SqliteStore::open(&config.data.join("store.sqlite")).await?),
+        schema,
+        grants,
+        pseudonyms: Pseudonyms::new(pseudonym_key(&config.data)?),
+        stop: stop.child_token(),
+    };
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|error| ServeError::Listen(config.listen, error))?;
+    let address = listener
+        .local_addr()
+        .map_err(|e| ServeError::Listen(config.listen, e))?;
+    let hub = Arc::new(Hub {
+        commons,
+        tokens,
+        towns: Mutex::default(),
+    });
+    open_known(&hub).await?;
+    write_address(config.address_file.as_ref(), address)?;
+    tracing::info!(%address, data = %config.data.display(), "the hub listens");
+    serve(hub, listener, stop).await
+}
+
+/// Opens the municipalities of the data folder, so that deliveries go on without a publish.
+async fn open_known(hub: &Hub) -> Result<(), ServeError> {
+    let known = hub.commons.store.municipalities().await;
+    let known = known.map_err(|error| ServeError::Config(error.to_string()))?;
+    for m in known {
+        hub.town(&m)
+            .await
+            .map_err(|failure| ServeError::Config(failure.message))?;
+    }
+    Ok(())
+}
+
+async fn serve(
+    hub: Arc<Hub>,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let events =
+        EventServiceServer::new(Events(hub.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let deliveries = DeliveryServiceServer::new(Deliveries(hub.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let admin =
+        AdminServiceServer::new(Admin(hub.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<EventServiceServer<Events>>().await;
+    health
+        .set_serving::<DeliveryServiceServer<Deliveries>>()
+        .await;
+    health.set_serving::<AdminServiceServer<Admin>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(musubi_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| ServeError::Config(format!("reflection: {error}")))?;
+    let served = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(Some(CONNECTION_STREAMS_MAX))
+        .add_service(events)
+        .add_service(deliveries)
+        .add_service(admin)
+        .add_service(health_service)
+        .add_service(reflection)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled());
+    let drained = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN_TIMEOUT).await;
+    };
+    // Endless streams end with the stop token; a peer that does not read is left behind.
+    tokio::select! {
+        served = served => served.map_err(ServeError::from),
+        () = drained => Ok(()),
+    }
+}
+
+fn grants(schema: &Schema, folder: Option<&Path>) -> Result<GrantTable, ServeError> {
+    let Some(folder) = folder else {
+        return GrantTable::builtin(schema).map_err(|e| ServeError::Config(e.to_string()));
+    };
+    let unreadable = |error: std::io::Error| {
+        ServeError::Config(format!(
+            "cannot read the grants in `{}`: {error}",
+            folder.display()
+        ))
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "csv") {
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            files.push((name, std::fs::read_to_string(&path).map_err(unreadable)?));
+        }
+    }
+    files.sort();
+    let pairs: Vec<(&str, &str)> = files
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    GrantTable::parse(schema, &pairs).map_err(|error| ServeError::Config(error.to_string()))
+}
+
+/// Creates the folder and takes its lock, which ends with the process.
+fn lock_data(folder: &Path) -> Result<File, ServeError> {
+    let name = || folder.display().to_string();
+    let failed = |error| ServeError::Data(name(), error);
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join("lock"))
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ServeError::DataInUse(name())),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// The key of the pseudonyms: made once, readable by the hub alone.
+fn pseudonym_key(folder: &Path) -> Result<[u8; 32], ServeError> {
+    let failed = |error| ServeError::Data(folder.display().to_string(), error);
+    let path = folder.join("pseudonym.key");
+    if let Ok(bytes) = std::fs::read(&path) {
+        return <[u8; 32]>::try_from(bytes)
+            .map_err(|_| ServeError::Config(format!("`{}` must have 32 bytes", path.display())));
+    }
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    key[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    write_private(&path, &key).map_err(failed)?;
+    Ok(key)
+}
+
+/// Writes beside, flushes, renames: a crash leaves the whole file or none.
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let beside = path.with_extension("new");
+    let mut file = File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    path.parent()
+        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+fn write_address(file: Option<&PathBuf>, address: SocketAddr) -> Result<(), ServeError> {
+    let Some(path) = file else { return Ok(()) };
+    write_private(path, address.to_string().as_bytes())
+        .map_err(|error| ServeError::Data(path.display().to_string(), error))
+}

@@ -1,0 +1,170 @@
+//! The one table from what failed to a gRPC status with a stable reason and the field.
+//! Used by all edges.
+//! Must never put a value of a payload into a text.
+//! Read next: `docs/errors/`.
+
+use musubi_proto::google::rpc::{
+    BadRequest, ErrorInfo, RetryInfo, Status as RpcStatus, bad_request,
+};
+use prost::Message;
+use prost_types::Any;
+use tonic::{Code, Status};
+
+use crate::publish::sequencer::PublishError;
+use crate::store::StoreError;
+
+/// Domain of all reasons.
+const DOMAIN: &str = "musubi";
+
+/// An error for a caller.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// gRPC code.
+    pub code: Code,
+    /// Stable reason.
+    pub reason: String,
+    /// Offending field; empty when none.
+    pub field: String,
+    /// Text.
+    pub message: String,
+    /// When to try again, in milliseconds; 0 when it makes no sense.
+    pub retry_ms: u64,
+}
+
+impl Failure {
+    /// An error without a field.
+    pub fn new(code: Code, reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason: reason.to_owned(),
+            field: String::new(),
+            message: message.into(),
+            retry_ms: 0,
+        }
+    }
+
+    /// The same, naming a field.
+    #[must_use]
+    pub fn field(mut self, field: &str) -> Self {
+        self.field = field.to_owned();
+        self
+    }
+
+    /// As `google.rpc.Status`, for the answer to one unit.
+    pub fn rpc(&self) -> RpcStatus {
+        let mut details = vec![any(
+            "google.rpc.ErrorInfo",
+            &ErrorInfo {
+                reason: self.reason.clone(),
+                domain: DOMAIN.to_owned(),
+                ..ErrorInfo::default()
+            },
+        )];
+        if !self.field.is_empty() {
+            let violation = bad_request::FieldViolation {
+                field: self.field.clone(),
+                description: self.message.clone(),
+                ..bad_request::FieldViolation::default()
+            };
+            details.push(any(
+                "google.rpc.BadRequest",
+                &BadRequest {
+                    field_violations: vec![violation],
+                },
+            ));
+        }
+        if self.retry_ms > 0 {
+            let delay = prost_types::Duration {
+                seconds: i64::try_from(self.retry_ms / 1_000).unwrap_or(i64::MAX),
+                nanos: i32::try_from((self.retry_ms % 1_000) * 1_000_000).unwrap_or(0),
+            };
+            details.push(any(
+                "google.rpc.RetryInfo",
+                &RetryInfo {
+                    retry_delay: Some(delay),
+                },
+            ));
+        }
+        RpcStatus {
+            code: self.code as i32,
+            message: self.message.clone(),
+            details,
+        }
+    }
+}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        let rpc = failure.rpc();
+        Status::with_details(failure.code, failure.message, rpc.encode_to_vec().into())
+    }
+}
+
+fn any(name: &str, message: &impl Message) -> Any {
+    Any {
+        type_url: format!("type.googleapis.com/{name}"),
+        value: message.encode_to_vec(),
+    }
+}
+
+impl From<PublishError> for Failure {
+    fn from(error: PublishError) -> Self {
+        match &error {
+            PublishError::Overloaded(_) => Failure {
+                retry_ms: 200,
+                ..Failure::new(Code::ResourceExhausted, "OVERLOADED", error.to_string())
+            },
+            PublishError::Fenced { .. } => {
+                Failure::new(Code::FailedPrecondition, "FENCED", error.to_string())
+                    .field("capture_epoch")
+            }
+            PublishError::Store(inner) => store_failure(inner),
+            PublishError::Append(_) | PublishError::Log(_) | PublishError::Stopped => Failure {
+                retry_ms: 200,
+                ..Failure::new(
+                    Code::Unavailable,
+                    "NOT_DURABLE",
+                    "the unit may or may not be stored; publish it again with the same id",
+                )
+            },
+        }
+    }
+}
+
+fn store_failure(error: &StoreError) -> Failure {
+    let text: &dyn std::error::Error = error;
+    tracing::error!(error = text, "a store operation failed");
+    match error {
+        StoreError::Fenced(_) => {
+            Failure::new(Code::FailedPrecondition, "NOT_OWNER", error.to_string())
+        }
+        StoreError::Backend { .. } => Failure {
+            retry_ms: 1_000,
+            ..Failure::new(
+                Code::Unavailable,
+                "STORE_FAILED",
+                "the hub's store does not answer; publish again with the same id",
+            )
+        },
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        store_failure(&error)
+    }
+}
+
+/// Something does not exist.
+pub fn not_found(what: &str, name: &str) -> Failure {
+    Failure::new(
+        Code::NotFound,
+        "NOT_FOUND",
+        format!("there is no {what} `{name}`"),
+    )
+}
+
+/// A field of a request is wrong.
+pub fn invalid(field: &str, message: &str) -> Failure {
+    Failure::new(Code::InvalidArgument, "INVALID_FIELD", message).field(field)
+}

@@ -1,0 +1,523 @@
+//! One municipality in the running hub: its sequencer, its grants, its runners.
+//! Made on first use; owns what belongs to one tenant and nothing of another.
+//! Must never route by anything but control records of the log.
+//! Read next: `publish/sequencer.rs`, `server/runner.rs`.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use super::registry::GrantVersions;
+use super::runner::{Command, Overview, Runner, Shared};
+use super::status::{Failure, not_found};
+use crate::event::{Municipality, Position, Pseudonyms};
+use crate::grants::GrantTable;
+use crate::log::EventLog;
+use crate::publish::control::{Change, Control};
+use crate::publish::sequencer::{Parts, PublishError, Sequencer};
+use crate::schema::Schema;
+use crate::store::{
+    BindingRow, BindingState, Cursor, OutcomeTally, Store, StoreError, SubscriptionRow,
+};
+
+/// What all municipalities share.
+#[derive(Clone)]
+pub struct Commons {
+    /// Log.
+    pub log: Arc<dyn EventLog>,
+    /// Store.
+    pub store: Arc<dyn Store>,
+    /// Shape of the standard.
+    pub schema: Arc<Schema>,
+    /// Grants as configured now.
+    pub grants: Arc<GrantTable>,
+    /// Pseudonyms.
+    pub pseudonyms: Pseudonyms,
+    /// Ends everything.
+    pub stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Commons {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Commons").finish_non_exhaustive()
+    }
+}
+
+/// Runners by subscription.
+type Runners = Arc<Mutex<HashMap<String, Runner>>>;
+
+/// A municipality.
+#[derive(Debug)]
+pub struct Town {
+    /// Which.
+    pub municipality: Municipality,
+    /// Sequencer.
+    pub sequencer: Sequencer,
+    commons: Commons,
+    shared: Shared,
+    runners: Runners,
+    /// One change of bindings at a time.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// What a cut did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CutReport {
+    /// Position of the control record in live.
+    pub position: u64,
+    /// Epoch of the new binding.
+    pub epoch: u64,
+    /// Events that were open at the old product.
+    pub closed_open: u64,
+    /// Of these, parked ones.
+    pub closed_parked: u64,
+    /// How long publishing waited, in microseconds.
+    pub publish_pause_us: u64,
+}
+
+/// Identifier of a system's subscription.
+pub fn subscription_id(m: &Municipality, system: &str) -> String {
+    format!("{m}/{system}")
+}
+
+fn filling_id(m: &Municipality, system: &str, epoch: u64) -> String {
+    format!("{m}/{system}~fill-{epoch}")
+}
+
+impl Town {
+    /// Takes ownership of a municipality, recovers it and starts its runners.
+    ///
+    /// # Errors
+    /// When log or store cannot be read.
+    pub async fn open(commons: Commons, municipality: Municipality) -> Result<Self, PublishError> {
+        let owner_epoch = commons.store.own(&municipality).await?;
+        let versions = load_grants(&commons, &municipality).await?;
+        let (grants, grants_seen) = watch::channel(Arc::new(versions));
+        let (protected, protected_seen) = watch::channel(Arc::new(HashSet::new()));
+        let runners: Runners = Arc::default();
+        let (filled, filled_queue) = mpsc::channel(16);
+        let shared = Shared {
+            municipality: municipality.clone(),
+            log: commons.log.clone(),
+            store: commons.store.clone(),
+            schema: commons.schema.clone(),
+            grants: grants_seen,
+            protected: protected_seen,
+            pseudonyms: commons.pseudonyms.clone(),
+            owner_epoch,
+            filled,
+        };
+        let applier = Applier {
+            commons: commons.clone(),
+            shared: shared.clone(),
+            runners: runners.clone(),
+            grants: Arc::new(grants),
+        };
+        let parts = Parts {
+            municipality: municipality.clone(),
+            log: commons.log.clone(),
+            store: commons.store.clone(),
+            pseudonyms: commons.pseudonyms.clone(),
+            apply: Arc::new(move |m, control, position| {
+                let (applier, m) = (applier.clone(), m.clone());
+                Box::pin(async move { applier.apply(&m, control, position).await })
+            }),
+            protected,
+        };
+        let sequencer = Sequencer::start(parts).await?;
+        for row in commons.store.subscriptions(&municipality).await? {
+            start_runner(&commons, &shared, &runners, row);
+        }
+        tokio::spawn(pass_on_filled(runners.clone(), filled_queue));
+        let town = Self {
+            municipality,
+            sequencer,
+            commons,
+            shared,
+            runners,
+            changing: tokio::sync::Mutex::new(()),
+        };
+        town.renew_grants().await?;
+        Ok(town)
+    }
+
+    /// Appends the configured grants when they differ from those that hold.
+    async fn renew_grants(&self) -> Result<(), PublishError> {
+        let text = self.commons.grants.to_text();
+        let versions = self.commons.store.grants(&self.municipality).await?;
+        if versions.last().is_some_and(|(_, stored)| *stored == text) {
+            return Ok(());
+        }
+        let reason = format!(
+            "grants {} from the hub's start",
+            self.commons.grants.digest()
+        );
+        self.sequencer
+            .control("musubi".to_owned(), reason, Change::Grants { text })
+            .await?;
+        Ok(())
+    }
+
+    /// What its runners work with.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The runner of a subscription.
+    pub fn runner(&self, subscription: &str) -> Option<Runner> {
+        lock(&self.runners).get(subscription).cloned()
+    }
+
+    /// All subscriptions, by id.
+    pub async fn overviews(&self) -> Vec<Overview> {
+        let mut runners: Vec<Runner> = lock(&self.runners).values().cloned().collect();
+        runners.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut overviews = Vec::with_capacity(runners.len());
+        for runner in runners {
+            let (reply, answer) = oneshot::channel();
+            if runner.commands.send(Command::Overview(reply)).await.is_ok()
+                && let Ok(overview) = answer.await
+            {
+                overviews.push(overview);
+            }
+        }
+        overviews
+    }
+
+    /// Binds a product; see `AdminService.BindProduct`. Returns the subscription's id.
+    ///
+    /// # Errors
+    /// When the system has no grants, or another product is being filled.
+    pub async fn bind(
+        &self,
+        system: &str,
+        product: &str,
+        operator: &str,
+        reason: &str,
+    ) -> Result<String, Failure> {
+        let _one_at_a_time = self.changing.lock().await;
+        if !self.commons.grants.systems().contains(&system) {
+            return Err(Failure::new(
+                Code::FailedPrecondition,
+                "NOTHING_GRANTED",
+                format!("system `{system}` is granted nothing; add its grants first"),
+            )
+            .field("system"));
+        }
+        let rows = self.commons.store.subscriptions(&self.municipality).await?;
+        let own = subscription_id(&self.municipality, system);
+        let change = match rows.iter().find(|row| row.id == own) {
+            None => {
+                let (live_start, bulk_start) = self.start_of_filling().await?;
+                Change::Subscribe {
+                    system: system.to_owned(),
+                    product: product.to_owned(),
+                    live_start,
+                    bulk_start,
+                }
+            }
+            Some(row) if row.binding().is_some_and(|b| b.product == product) => return Ok(own),
+            Some(row) => {
+                let filling = rows
+                    .iter()
+                    .find(|r| r.system == system && r.is_filling() && !r.closed);
+                if let Some(filling) = filling {
+                    return already_filling(filling, product);
+                }
+                let epoch = row.bindings.iter().map(|b| b.epoch).max().unwrap_or(0) + 1;
+                let (live_start, bulk_start) = self.start_of_filling().await?;
+                Change::Fill {
+                    system: system.to_owned(),
+                    product: product.to_owned(),
+                    epoch,
+                    live_start,
+                    bulk_start,
+                }
+            }
+        };
+        let id = match &change {
+            Change::Fill { epoch, .. } => filling_id(&self.municipality, system, *epoch),
+            _ => own,
+        };
+        self.sequencer
+            .control(operator.to_owned(), reason.to_owned(), change)
+            .await?;
+        Ok(id)
+    }
+
+    /// Where a new product begins: with the last complete snapshot, else with the whole log.
+    async fn start_of_filling(&self) -> Result<(u64, u64), Failure> {
+        let snapshots = self.commons.store.snapshots(&self.municipality).await?;
+        let complete = snapshots.iter().rev().find(|mark| mark.bulk_end.is_some());
+        Ok(complete.map_or((1, 1), |mark| (mark.live_mark.0, mark.bulk_start.0)))
+    }
+
+    /// Cuts over to a product that is being filled; see `AdminService.CutOver`.
+    ///
+    /// # Errors
+    /// When the product is not being filled.
+    pub async fn cut(
+        &self,
+        system: &str,
+        product: &str,
+        operator: &str,
+        reason: &str,
+    ) -> Result<CutReport, Failure> {
+        let _one_at_a_time = self.changing.lock().await;
+        let rows = self.commons.store.subscriptions(&self.municipality).await?;
+        let filling = rows
+            .iter()
+            .find(|row| row.system == system && row.is_filling() && !row.closed)
+            .filter(|row| row.until.is_none())
+            .filter(|row| {
+                row.binding()
+                    .is_some_and(|binding| binding.product == product)
+            });
+        let Some(filling) = filling else {
+            return Err(Failure::new(
+                Code::FailedPrecondition,
+                "NOT_FILLING",
+                format!("`{product}` is not being filled for system `{system}`; bind it first"),
+            )
+            .field("product"));
+        };
+        let epoch = filling.binding().map_or(0, |binding| binding.epoch);
+        let own = subscription_id(&self.municipality, system);
+        let before = rows.iter().find(|row| row.id == own).map(|row| row.tally);
+        let change = Change::Cut {
+            system: system.to_owned(),
+            product: product.to_owned(),
+            epoch,
+        };
+        let place = self
+            .sequencer
+            .control(operator.to_owned(), reason.to_owned(), change)
+            .await?;
+        let after = self.wait_closed_out(&own, place.live.after()).await?;
+        let before = before.unwrap_or_default();
+        Ok(CutReport {
+            position: place.live.0,
+            epoch,
+            closed_open: after.superseded.saturating_sub(before.superseded),
+            closed_parked: before.rejected + before.waiting,
+            publish_pause_us: place.pause_us,
+        })
+    }
+
+    /// Waits until everything before the cut is closed at the old product.
+    async fn wait_closed_out(&self, own: &str, cut: Position) -> Result<OutcomeTally, Failure> {
+        let Some(runner) = self.runner(own) else {
+            return Err(not_found("subscription", own));
+        };
+        loop {
+            let (reply, answer) = oneshot::channel();
+            let stopped = || Failure::from(PublishError::Stopped);
+            runner
+                .commands
+                .send(Command::Overview(reply))
+                .await
+                .map_err(|_| stopped())?;
+            let overview = answer.await.map_err(|_| stopped())?;
+            if overview.row.live.position >= cut {
+                return Ok(overview.row.tally);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn already_filling(filling: &SubscriptionRow, product: &str) -> Result<String, Failure> {
+    match filling.binding() {
+        Some(binding) if binding.product == product => Ok(filling.id.clone()),
+        other => {
+            let name = other.map_or("?", |binding| binding.product.as_str());
+            Err(Failure::new(
+                Code::FailedPrecondition,
+                "ALREADY_FILLING",
+                format!("`{name}` is being filled already; cut over to it first"),
+            )
+            .field("product"))
+        }
+    }
+}
+
+fn lock(runners: &Runners) -> std::sync::MutexGuard<'_, HashMap<String, Runner>> {
+    runners.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn start_runner(commons: &Commons, shared: &Shared, runners: &Runners, row: SubscriptionRow) {
+    let mut runners = lock(runners);
+    let id = row.id.clone();
+    if !row.closed && !runners.contains_key(&id) {
+        runners.insert(
+            id,
+            Runner::start(shared.clone(), row, commons.stop.child_token()),
+        );
+    }
+}
+
+/// Tells a system's runner that its new product is filled.
+async fn pass_on_filled(runners: Runners, mut queue: mpsc::Receiver<String>) {
+    while let Some(own) = queue.recv().await {
+        let runner = lock(&runners).get(&own).cloned();
+        if let Some(runner) = runner
+            && runner.commands.send(Command::Refresh).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn load_grants(commons: &Commons, m: &Municipality) -> Result<GrantVersions, StoreError> {
+    let mut versions = Vec::new();
+    for (from, text) in commons.store.grants(m).await? {
+        match GrantTable::from_text(&commons.schema, &text) {
+            Ok(table) => versions.push((from, Arc::new(table))),
+            // Without a version nothing is granted from its position on.
+            Err(error) => tracing::error!(%error, "a stored version of the grants is not valid"),
+        }
+    }
+    Ok(GrantVersions::new(versions))
+}
+
+/// Makes control records true.
+#[derive(Clone)]
+struct Applier {
+    commons: Commons,
+    shared: Shared,
+    runners: Runners,
+    grants: Arc<watch::Sender<Arc<GrantVersions>>>,
+}
+
+impl Applier {
+    async fn apply(
+        &self,
+        m: &Municipality,
+        control: Control,
+        live: Position,
+    ) -> Result<(), StoreError> {
+        let bulk = Position(control.bulk_position);
+        match control.change {
+            Change::Grants { text } => {
+                self.commons
+                    .store
+                    .put_grants(m, (live, bulk), &text)
+                    .await?;
+                let versions = load_grants(&self.commons, m).await?;
+                self.grants.send_replace(Arc::new(versions));
+                Ok(())
+            }
+            Change::Subscribe {
+                system,
+                product,
+                live_start,
+                bulk_start,
+            } => {
+                let binding = first_binding(product, 1, BindingState::Serving);
+                let id = subscription_id(m, &system);
+                self.put(new_row(id, m, system, (live_start, bulk_start), binding))
+                    .await
+            }
+            Change::Fill {
+                system,
+                product,
+                epoch,
+                live_start,
+                bulk_start,
+            } => {
+                let binding = first_binding(product, epoch, BindingState::Filling);
+                let id = filling_id(m, &system, epoch);
+                self.put(new_row(id, m, system, (live_start, bulk_start), binding))
+                    .await
+            }
+            Change::Cut {
+                system,
+                product,
+                epoch,
+            } => {
+                self.cut(m, &system, &product, epoch, (live.after(), bulk))
+                    .await
+            }
+        }
+    }
+
+    async fn put(&self, row: SubscriptionRow) -> Result<(), StoreError> {
+        self.commons.store.put_subscription(row.clone()).await?;
+        start_runner(&self.commons, &self.shared, &self.runners, row);
+        Ok(())
+    }
+
+    async fn cut(
+        &self,
+        m: &Municipality,
+        system: &str,
+        product: &str,
+        epoch: u64,
+        at: (Position, Position),
+    ) -> Result<(), StoreError> {
+        let rows = self.commons.store.subscriptions(m).await?;
+        let own = subscription_id(m, system);
+        let filling = filling_id(m, system, epoch);
+        for mut row in rows {
+            if row.id == own && row.bindings.iter().all(|binding| binding.epoch < epoch) {
+                for binding in &mut row.bindings {
+                    binding.state = BindingState::Replaced;
+                }
+                let mut binding = first_binding(product.to_owned(), epoch, BindingState::Serving);
+                binding.cut = Some(at);
+                row.bindings.push(binding);
+            } else if row.id == filling {
+                row.until = Some(at);
+            } else {
+                continue;
+            }
+            let id = row.id.clone();
+            self.commons.store.put_subscription(row).await?;
+            let runner = lock(&self.runners).get(&id).cloned();
+            if let Some(runner) = runner
+                && runner.commands.send(Command::Refresh).await.is_err()
+            {
+                tracing::debug!("the hub is shutting down");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn first_binding(product: String, epoch: u64, state: BindingState) -> BindingRow {
+    BindingRow {
+        product,
+        epoch,
+        state,
+        cut: None,
+        paused: String::new(),
+    }
+}
+
+fn new_row(
+    id: String,
+    m: &Municipality,
+    system: String,
+    start: (u64, u64),
+    binding: BindingRow,
+) -> SubscriptionRow {
+    let cursor = |position| Cursor {
+        position: Position(position),
+        sequence: 1,
+    };
+    SubscriptionRow {
+        id,
+        municipality: m.clone(),
+        system,
+        live: cursor(start.0),
+        bulk: cursor(start.1),
+        filled: false,
+        until: None,
+        closed: false,
+        bindings: vec![binding],
+        tally: OutcomeTally::default(),
+    }
+}
