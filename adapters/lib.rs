@@ -3,5 +3,7 @@
 //! They must never depend on the hub's own code or on each other.
 //! Read next: `host.rs`, then `vendors.rs`.
 
+mod connectors;
+
 pub mod host;
 pub mod vendors;

@@ -3,4 +3,8 @@
 //! A vendor's name must never appear outside its own module and the registry.
 //! Read next: `host/registry.rs`, then the `INTERFACE.md` of a product.
 
+pub mod ayame;
+pub mod hinoki;
+pub mod kaede;
+pub mod momiji;
 pub mod tsubame;

@@ -7,7 +7,7 @@ use musubi_adapter_sdk::HubAccess;
 use serde::de::DeserializeOwned;
 
 use super::{Adapter, OpenError};
-use crate::vendors::tsubame;
+use crate::vendors::{ayame, hinoki, kaede, momiji, tsubame};
 
 /// What an adapter does for its product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +30,33 @@ pub struct Product {
 }
 
 /// All products that have an adapter.
-pub const PRODUCTS: &[Product] = &[Product {
-    name: tsubame::PRODUCT,
-    system: tsubame::SYSTEM,
-    role: Role::Capture,
-}];
+pub const PRODUCTS: &[Product] = &[
+    Product {
+        name: tsubame::PRODUCT,
+        system: tsubame::SYSTEM,
+        role: Role::Capture,
+    },
+    Product {
+        name: kaede::PRODUCT,
+        system: kaede::SYSTEM,
+        role: Role::Deliver,
+    },
+    Product {
+        name: hinoki::PRODUCT,
+        system: hinoki::SYSTEM,
+        role: Role::Deliver,
+    },
+    Product {
+        name: ayame::PRODUCT,
+        system: ayame::SYSTEM,
+        role: Role::Deliver,
+    },
+    Product {
+        name: momiji::PRODUCT,
+        system: momiji::SYSTEM,
+        role: Role::Deliver,
+    },
+];
 
 /// Finds a product by its name.
 pub fn product(name: &str) -> Option<&'static Product> {
@@ -54,6 +76,18 @@ pub(super) async fn open(
                 tsubame::open(config, &hub.municipality).await?,
             ))
         }
+        kaede::PRODUCT => Ok(Adapter::Deliver(
+            kaede::open(parse(product, settings)?).await?,
+        )),
+        hinoki::PRODUCT => Ok(Adapter::Deliver(
+            hinoki::open(parse(product, settings)?).await?,
+        )),
+        ayame::PRODUCT => Ok(Adapter::Deliver(
+            ayame::open(parse(product, settings)?).await?,
+        )),
+        momiji::PRODUCT => Ok(Adapter::Deliver(
+            momiji::open(parse(product, settings)?).await?,
+        )),
         _ => Err(OpenError::UnknownProduct {
             product: product.to_owned(),
             known: PRODUCTS
