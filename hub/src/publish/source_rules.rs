@@ -22,7 +22,7 @@ use crate::store::{HeldState, Known};
 /// What the rules know of one open held unit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OpenHeld {
-    /// Identifier; empty for one that this batch holds.
+    /// Identifier; `#` and its place for one that this batch holds.
     pub id: String,
     /// Refused or waiting.
     pub state: HeldState,
@@ -126,8 +126,7 @@ impl View {
 
     /// Notes that held units were closed.
     pub fn closed(&mut self, ids: &[String]) {
-        self.held
-            .retain(|held| held.id.is_empty() || !ids.contains(&held.id));
+        self.held.retain(|held| !ids.contains(&held.id));
     }
 
     fn known_verdict(&self, unit: &Candidate) -> Option<Verdict> {
@@ -188,7 +187,7 @@ impl View {
                 .all(|(s, v)| *v > 0 && pairs.iter().any(|pair| pair.0 == *s && pair.1 == *v));
             let is_named = !named.is_empty() && held.id == named;
             if held.state == HeldState::Refused && (same || is_named) {
-                if !is_named && !held.id.is_empty() {
+                if !is_named {
                     corrects.push(held.id.clone());
                 }
             } else if held.state == HeldState::Refused {
@@ -223,6 +222,17 @@ impl View {
         }
         None
     }
+}
+
+/// True when a unit brings every subject of a held one, each in the held version.
+fn corrected_by(held: &OpenHeld, pairs: &[(Subject, u32)]) -> bool {
+    let brought = |(subject, version): &(Subject, u32)| {
+        *version > 0
+            && pairs
+                .iter()
+                .any(|pair| pair.0 == *subject && pair.1 == *version)
+    };
+    !held.subjects.is_empty() && held.subjects.iter().all(brought)
 }
 
 /// Rule name of a version that is not the next one.

@@ -7,6 +7,8 @@ mod envelope;
 mod payload;
 mod text;
 
+use std::collections::HashSet;
+
 use crate::event::{Municipality, Unit};
 use crate::limits::UNIT_EVENTS_MAX;
 use crate::schema::Schema;
@@ -94,6 +96,13 @@ pub fn validate_unit(
         judged.map_err(|fault| fault.in_event(index))?;
     }
     envelope::check_group(unit)?;
+    let mut ids = HashSet::new();
+    for (index, event) in unit.events.iter().enumerate() {
+        if !ids.insert(event.id.as_str()) {
+            let fault = Fault::new(Reason::InvalidField, "two events of the unit have this id");
+            return Err(fault.below("id", None).in_event(index));
+        }
+    }
     for (index, event) in unit.events.iter().enumerate() {
         let judged = payload::check(schema, event);
         judged.map_err(|fault| fault.in_event(index))?;

@@ -42,6 +42,19 @@ struct Plan {
 }
 
 impl Plan {
+    /// Notes corrected units; one that this very batch holds is stored as corrected at once.
+    fn correct(&mut self, held: Vec<String>, by: &str) {
+        for id in held {
+            let place = id
+                .strip_prefix('#')
+                .and_then(|place| place.parse::<usize>().ok());
+            match place.and_then(|place| self.hold.get_mut(place)) {
+                Some(held) => held.state = HeldState::Corrected,
+                None => self.corrected.push((id, by.to_owned())),
+            }
+        }
+    }
+
     /// Index of an accepted unit with the same ids and content.
     fn repeated(&self, unit: &Candidate) -> Option<usize> {
         let identity = |unit: &Candidate| -> Vec<(String, Vec<u8>)> {
@@ -219,8 +232,7 @@ fn decide(
                     .first()
                     .map(|e| e.claim.id.clone())
                     .unwrap_or_default();
-                plan.corrected
-                    .extend(corrects.into_iter().map(|held| (held, by.clone())));
+                plan.correct(corrects, &by);
                 plan.accepted.push((stream, unit));
                 Pending::Accepted(plan.accepted.len() - 1)
             }
@@ -286,7 +298,7 @@ fn broken(rule: &str, field: &str, message: &str) -> Broken {
 
 fn hold(view: &mut View, plan: &mut Plan, held: NewHeld) -> Pending {
     view.held.push(OpenHeld {
-        id: String::new(),
+        id: format!("#{}", plan.hold.len()),
         state: held.state,
         subjects: held.subjects.clone(),
     });

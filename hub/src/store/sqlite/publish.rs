@@ -269,7 +269,7 @@ async fn hold(
     for (ordinal, (subject, version)) in held.subjects.iter().enumerate() {
         sqlx::query(
             "INSERT INTO held_subject (number, ordinal, municipality, source, subject, version, open)
-             VALUES ($1, $2, $3, $4, $5, $6, 1)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(number)
         .bind(ordinal as i64)
@@ -277,13 +277,14 @@ async fn hold(
         .bind(&held.source)
         .bind(&subject.0)
         .bind(i64::from(*version))
+        .bind(i64::from(matches!(held.state, HeldState::Refused | HeldState::Waiting)))
         .execute(&mut *connection)
         .await?;
     }
     for (ordinal, (id, digest)) in held.events.iter().enumerate() {
         sqlx::query(
             "INSERT INTO held_event (municipality, id, number, ordinal, digest)
-             VALUES ($1, $2, $3, $4, $5)",
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
         )
         .bind(m.as_str())
         .bind(id)
