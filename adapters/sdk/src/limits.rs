@@ -42,7 +42,7 @@ pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
 pub const HEARTBEATS_PER_LEASE: u32 = 3;
 
 /// How long deliveries that are under way may take after a shutdown was asked for.
-pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 /// Earliest next attempt after an adapter panicked.
 pub const PANIC_RETRY_AFTER: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ mod tests;
 
 use musubi_proto::standard::common::v1::{
     Address, AliasName, FlexibleDate, ForeignCategory, FormerName, Gender, PersonName,
-    RedactionKind, Relationship, ResidentRecord, ResidentType, StatusOfResidence,
+    RedactionKind, Relationship, ResidentRecord, ResidentType, SnapshotPart, StatusOfResidence,
 };
 
 use crate::granted::Granted;
@@ -174,11 +174,13 @@ pub struct PersonChange {
 pub fn person_change(delivered: &DeliveredEvent) -> Result<Option<PersonChange>, Refusal> {
     let event = envelope(delivered)?;
     let payload = decode_payload(delivered)?;
+    if let Payload::ResidentSnapshotPublished(part) = &payload
+        && matches!(part.part(), SnapshotPart::Header | SnapshotPart::Trailer)
+    {
+        return Ok(None);
+    }
     if event.subject.is_empty() {
-        return match &payload {
-            Payload::ResidentSnapshotPublished(part) if part.record.is_none() => Ok(None),
-            _ => Err(missing("SUBJECT_MISSING", "subject")),
-        };
+        return Err(missing("SUBJECT_MISSING", "subject"));
     }
     let granted = Granted::from(delivered);
     let mut change = PersonChange {

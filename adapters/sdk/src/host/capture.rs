@@ -12,7 +12,7 @@ use crate::capture::{Capture, CaptureError, Page, SourceSpec};
 use crate::hub::{
     CaptureCursor, GetCaptureCursorRequest, PublishRequest, PublishResponse, unit_answer::Answer,
 };
-use crate::limits::CALL_TIMEOUT;
+use crate::limits::{CALL_TIMEOUT, NOT_BOUND_DELAY};
 
 /// Why a round of capturing ended.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,8 @@ enum RoundError {
     Unanswered { answers: usize, units: usize },
     #[error("the hub did not answer a call in time")]
     TimedOut,
+    #[error("no operator has bound the source yet")]
+    NotBound,
 }
 
 /// Runs `capture` until `shutdown`: resumes at the hub's cursor, publishes, and starts over
@@ -53,6 +55,7 @@ pub async fn run_capture(
         tell_once(&source, &error, &mut told);
         let asked = match &error {
             RoundError::Hub(error) => error.delay(),
+            RoundError::NotBound => Some(NOT_BOUND_DELAY),
             _ => None,
         };
         let delay = asked.unwrap_or_else(|| backoff.next_delay());
@@ -81,6 +84,10 @@ async fn round(
         .map_err(|_| RoundError::TimedOut)?
         .map_err(HubError::from)?
         .into_inner();
+    // Epochs count from the first binding.
+    if answer.capture_epoch == 0 {
+        return Err(RoundError::NotBound);
+    }
     tracing::info!(
         product = source.product,
         capture_epoch = answer.capture_epoch,
@@ -162,7 +169,7 @@ fn tell_once(source: &SourceSpec, error: &RoundError, told: &mut String) {
                 "hub lost, capturing again from its cursor"
             );
         }
-        RoundError::Hub(HubError::Status { reason, .. }) if reason == "NOT_BOUND" => {
+        RoundError::NotBound => {
             tracing::info!(product, "waiting for an operator to bind the source");
         }
         _ => tracing::error!(product, error = text, "capture stopped, trying again"),

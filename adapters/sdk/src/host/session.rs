@@ -27,7 +27,8 @@ use crate::receipt::{Refusal, receipt};
 /// Messages beside receipts and credits that may wait to be sent.
 const REQUESTS_SPARE: usize = 8;
 
-/// Attaches once and serves until the stream ends. `Ok` means that a shutdown was asked for.
+/// Attaches once and serves until the stream ends. `Ok` means that a shutdown was asked for, and
+/// that what was under way then had its time to end.
 pub(crate) async fn attach(
     hub: &HubAccess,
     adapter: &Arc<dyn Deliver>,
@@ -60,7 +61,12 @@ pub(crate) async fn attach(
         .await?;
     session
         .serve(&mut responses, heartbeats(&welcome), shutdown)
-        .await
+        .await?;
+    let finished = timeout(SHUTDOWN_GRACE, session.finish(&mut responses)).await;
+    if let Ok(Err(error)) = finished {
+        tracing::debug!(%error, "receipts after the shutdown were not taken");
+    }
+    Ok(())
 }
 
 type Opened = (
@@ -137,7 +143,7 @@ impl Session<'_> {
         loop {
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return self.finish().await,
+                () = shutdown.cancelled() => return Ok(()),
                 Some(ended) = self.running.join_next_with_id() => {
                     self.answer(ended).await?;
                     self.send(Request::Credits(Credits { add: 1 })).await?;
@@ -202,17 +208,13 @@ impl Session<'_> {
         self.send(Request::Receipt(receipt)).await
     }
 
-    /// Lets what is under way end within the grace, without asking for more.
-    async fn finish(&mut self) -> Result<(), HubError> {
-        let drained = timeout(SHUTDOWN_GRACE, async {
-            while let Some(ended) = self.running.join_next_with_id().await {
-                self.answer(ended).await?;
-            }
-            Ok::<(), HubError>(())
-        });
-        if let Ok(Err(error)) = drained.await {
-            tracing::debug!(%error, "receipts after the shutdown were not taken");
+    /// Lets what is under way end, without asking for more, and waits until the hub has read it.
+    async fn finish(mut self, responses: &mut Streaming<AttachResponse>) -> Result<(), HubError> {
+        while let Some(ended) = self.running.join_next_with_id().await {
+            self.answer(ended).await?;
         }
+        drop(self.requests);
+        while responses.message().await?.is_some() {}
         Ok(())
     }
 

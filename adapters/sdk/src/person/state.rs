@@ -52,15 +52,21 @@ pub(super) fn of(
         {
             Field::granted(effective_on.is_some(), effective_on.cloned())
         }
-        _ => Field::granted(
-            granted.covers("record.deletion.deleted_on"),
-            payload
-                .record()
-                .and_then(|record| record.deletion.as_ref())
-                .and_then(|deletion| deletion.deleted_on.clone()),
-        ),
+        _ => day_of_removal(payload, granted),
     };
     in_record(payload, granted, on)
+}
+
+/// The day on the record: of the removal, or else the confirmed one of moving out.
+fn day_of_removal(payload: &Payload, granted: Granted<'_>) -> Field<FlexibleDate> {
+    let deletion = payload.record().and_then(|record| record.deletion.as_ref());
+    if granted.covers("record.deletion.deleted_on") {
+        return Field::granted(true, deletion.and_then(|info| info.deleted_on.clone()));
+    }
+    let granted = granted.covers("record.deletion.moved_out_on");
+    let day = deletion.and_then(|info| info.moved_out_on.clone());
+    // Who died or was struck off has no day of moving out: that tells nothing about the other.
+    Field::granted(granted && day.is_some(), day)
 }
 
 fn in_record(

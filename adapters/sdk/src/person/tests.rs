@@ -1,8 +1,8 @@
 //! Events as changes of a person, table by table.
 
 use musubi_proto::standard::common::v1::{
-    Address, AliasName, CancelKind, FlexibleDate, Gender, PersonName, PersonRef, ProtectionFlags,
-    ProtectionLevel, RedactionKind, ResidentRecord, ResidentState,
+    Address, AliasName, CancelKind, DeletionInfo, FlexibleDate, Gender, PersonName, PersonRef,
+    ProtectionFlags, ProtectionLevel, RedactionKind, ResidentRecord, ResidentState, SnapshotPart,
 };
 use musubi_proto::standard::resident::v1 as resident;
 
@@ -378,10 +378,44 @@ fn what_cannot_be_read_is_refused_and_never_guessed() {
 
 #[test]
 fn the_edges_of_a_snapshot_are_about_nobody() {
-    let mut header = deliver(
-        resident::ResidentSnapshotPublished::default(),
-        &["record.name"],
+    for part in [SnapshotPart::Header, SnapshotPart::Trailer] {
+        let edge = resident::ResidentSnapshotPublished {
+            part: part.into(),
+            ..Default::default()
+        };
+        let mut edge = deliver(edge, &["part", "record.name"]);
+        edge.event.as_mut().unwrap().subject.clear();
+        assert_eq!(person_change(&edge).unwrap(), None);
+    }
+}
+
+#[test]
+fn a_snapshot_creates_a_person_in_the_state_of_the_record() {
+    let row = resident::ResidentSnapshotPublished {
+        part: SnapshotPart::Record.into(),
+        record: Some(ResidentRecord {
+            deletion: Some(DeletionInfo {
+                moved_out_on: Some(day("2025-10-01")),
+                ..DeletionInfo::default()
+            }),
+            ..record()
+        }),
+        ..Default::default()
+    };
+    let change = read(row.clone(), &["record.resident_state"]);
+    assert!(change.creates);
+    let expected = State {
+        state: ResidentState::MovedOut,
+        on: Field::Untouched,
+    };
+    assert_eq!(change.state, Field::Set(expected));
+    let change = read(
+        row,
+        &["record.resident_state", "record.deletion.moved_out_on"],
     );
-    header.event.as_mut().unwrap().subject.clear();
-    assert_eq!(person_change(&header).unwrap(), None);
+    let expected = State {
+        state: ResidentState::MovedOut,
+        on: Field::Set(day("2025-10-01")),
+    };
+    assert_eq!(change.state, Field::Set(expected));
 }
