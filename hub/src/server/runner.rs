@@ -117,6 +117,7 @@ impl Runner {
             row,
             session: None,
             next_session: 1,
+            filled_before_cut: false,
             live_tail,
             bulk_tail,
             started: Instant::now(),
@@ -132,6 +133,8 @@ struct State {
     row: SubscriptionRow,
     session: Option<Session>,
     next_session: u64,
+    /// No filling subscription of the serving binding is open any more.
+    filled_before_cut: bool,
     live_tail: watch::Receiver<crate::event::Position>,
     bulk_tail: watch::Receiver<crate::event::Position>,
     started: Instant,

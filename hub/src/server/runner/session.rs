@@ -66,7 +66,7 @@ impl State {
         Some(number)
     }
 
-    /// A product that took over serves once everything before its cut is closed or filled.
+    /// A product that took over serves once everything before its cut is closed and filled.
     fn ready_to_serve(&self) -> bool {
         let Some(binding) = self.row.binding() else {
             return false;
@@ -75,7 +75,9 @@ impl State {
             return true;
         };
         binding.state == BindingState::Filling
-            || (self.row.live.position >= live && self.row.bulk.position >= bulk)
+            || (self.filled_before_cut
+                && self.row.live.position >= live
+                && self.row.bulk.position >= bulk)
     }
 
     async fn resume(&self) -> Result<Resume, StoreError> {
@@ -98,6 +100,13 @@ impl State {
             .store
             .subscriptions(&self.shared.municipality)
             .await?;
+        let epoch = rows
+            .iter()
+            .find(|row| row.id == self.row.id)
+            .and_then(SubscriptionRow::binding);
+        let epoch = epoch.map_or(0, |binding| binding.epoch);
+        let filling = format!("{}~fill-{epoch}", self.row.id);
+        self.filled_before_cut = rows.iter().all(|row| row.id != filling || row.closed);
         if let Some(row) = rows.into_iter().find(|row| row.id == self.row.id) {
             self.row = row;
         }
