@@ -181,10 +181,7 @@ impl View {
                 continue;
             }
             seen.extend(held.subjects.iter().map(|(subject, _)| subject));
-            let same = held
-                .subjects
-                .iter()
-                .all(|(s, v)| *v > 0 && pairs.iter().any(|pair| pair.0 == *s && pair.1 == *v));
+            let same = corrected_by(held, &pairs);
             let is_named = !named.is_empty() && held.id == named;
             if held.state == HeldState::Refused && (same || is_named) {
                 if !is_named {
