@@ -9,8 +9,8 @@ pub(super) const RECORD_BYTES_MAX: usize = 128 * 1024;
 /// Rows of one 届出. A street renaming has a few hundred.
 pub(super) const GROUP_ROWS_MAX: usize = 1_000;
 
-/// Bytes of rows held for one 届出.
-pub(super) const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of rows of one 届出: as events they must still fit into one request.
+pub(super) const GROUP_BYTES_MAX: usize = 1024 * 1024;
 
 /// Longest done-file, in bytes.
 pub(super) const DONE_BYTES_MAX: u64 = 4096;

@@ -9,6 +9,7 @@ use musubi_adapter_sdk::CaptureError;
 use musubi_adapter_sdk::hub::{Event, Origin, PublishUnit, Unit, publish_unit::Content};
 use musubi_adapter_sdk::limits::{PAGE_BYTES_MAX, PAGE_UNITS_MAX};
 use musubi_proto::standard::common::v1::SnapshotPart;
+use prost::Message;
 
 use super::{Tsubame, index_error};
 use crate::vendors::tsubame::check::{Judged, Violation};
@@ -26,9 +27,9 @@ struct Filling {
 }
 
 impl Filling {
-    fn push(&mut self, unit: PublishUnit, bytes: usize) {
+    fn push(&mut self, unit: PublishUnit) {
+        self.bytes += unit.encoded_len();
         self.units.push(unit);
-        self.bytes += bytes;
     }
 
     fn is_full(&self) -> bool {
@@ -120,8 +121,7 @@ impl Tsubame {
                 line: item.min(snapshot.records),
             };
             let event = self.source.snapshot_edge(&snapshot, part);
-            let bytes = event.data.len();
-            filling.push(accepted(vec![event], origin), bytes);
+            filling.push(accepted(vec![event], origin));
         } else {
             self.push_snapshot_row(&snapshot, filling).await?;
         }
@@ -142,7 +142,6 @@ impl Tsubame {
                 "the file lost records",
             ));
         };
-        let bytes = judged.record.raw.len();
         self.refuse_second_head_of_snapshot(&mut judged).await?;
         let origin = self.open()?.origin(&judged.record);
         if let Ok(row) = &judged.row {
@@ -153,16 +152,13 @@ impl Tsubame {
             let event = self
                 .source
                 .snapshot_row(snapshot, row, &judged, head.as_deref());
-            filling.push(accepted(vec![event], origin), bytes);
+            filling.push(accepted(vec![event], origin));
         } else {
             let refused = self.open()?.refused(std::slice::from_ref(&judged));
-            filling.push(
-                PublishUnit {
-                    content: Some(Content::Refused(refused)),
-                    ..unit(origin)
-                },
-                bytes,
-            );
+            filling.push(PublishUnit {
+                content: Some(Content::Refused(refused)),
+                ..unit(origin)
+            });
         }
         Ok(())
     }
@@ -190,7 +186,6 @@ impl Tsubame {
     async fn next_notification(&mut self, filling: &mut Filling) -> Result<bool, CaptureError> {
         let mut rows = self.open()?.next_group()?;
         let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
-        let bytes = rows.iter().map(|judged| judged.record.raw.len()).sum();
         let Some(first) = rows.first() else {
             return Ok(false);
         };
@@ -198,13 +193,10 @@ impl Tsubame {
         self.number_rows(&mut rows).await?;
         if !rows.is_empty() {
             let content = self.notification(rows).await?;
-            filling.push(
-                PublishUnit {
-                    content: Some(content),
-                    ..unit(origin)
-                },
-                bytes,
-            );
+            filling.push(PublishUnit {
+                content: Some(content),
+                ..unit(origin)
+            });
         }
         self.progress.place.item += count;
         Ok(true)
@@ -230,11 +222,9 @@ impl Tsubame {
                     }
                     refuse(judged, number_reused());
                 }
-                Some(number) if number > expected => {
-                    if judged.row.is_ok() {
-                        refuse(judged, number_gap());
-                        expected = number;
-                    }
+                Some(number) if number > expected && judged.row.is_ok() => {
+                    refuse(judged, number_gap());
+                    expected = number;
                 }
                 _ => {}
             }

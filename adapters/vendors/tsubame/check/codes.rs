@@ -101,7 +101,8 @@ pub(super) fn check(row: &Row, municipality: &str) -> Result<(), Violation> {
     }
     for (item, known, rule) in CODES {
         let text = row.get(item);
-        if !text.is_empty() && !(text.len() == 1 && known.contains(text)) {
+        let right = text.is_empty() || (text.len() == 1 && known.contains(text));
+        if !right {
             return broken(rule, item, "the code is not one of the list");
         }
     }
