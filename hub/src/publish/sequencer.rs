@@ -17,6 +17,7 @@ use crate::log::{AppendError, EventLog, LogError};
 use crate::store::{Store, StoreError};
 
 mod batch;
+mod decide;
 mod protection;
 mod recovery;
 #[cfg(test)]

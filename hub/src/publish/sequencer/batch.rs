@@ -9,66 +9,17 @@ use std::time::Instant;
 use musubi_proto::standard::resident::v1::ResidentSnapshotPublished;
 use prost::Message;
 
+use super::decide::{Pending, Plan, decide};
 use super::protection;
-use super::{Answer, Batch, Broken, ControlPlace, Entry, Parts, PublishError};
+use super::{Answer, Batch, ControlPlace, Entry, Parts, PublishError};
 use crate::clock::now_ms;
 use crate::event::seal::Sealed;
 use crate::event::{Event, Position, Stream, Subject, Unit};
 use crate::log::{NewRecord, RecordKind};
-use crate::publish::candidate::{BEHIND_HELD, Candidate, Refused};
+use crate::publish::candidate::Candidate;
 use crate::publish::control::{Change, Control};
-use crate::publish::source_rules::{OpenHeld, Verdict, View};
-use crate::store::{
-    HeldKind, HeldRow, HeldState, NewHeld, Placed, PublishDelta, SnapshotMark, VersionOf,
-};
-
-/// How an entry of the batch will be answered once everything is committed.
-enum Pending {
-    Ready(Answer),
-    /// Index into the accepted units.
-    Accepted(usize),
-    /// The same unit stands earlier in this group commit.
-    Repeated(usize),
-    /// Index into the held units, with the rule.
-    Held(usize, String),
-}
-
-/// What one group of batches of one source and stream leads to.
-#[derive(Default)]
-struct Plan {
-    accepted: Vec<(Stream, Candidate)>,
-    hold: Vec<NewHeld>,
-    corrected: Vec<(String, String)>,
-}
-
-impl Plan {
-    /// Notes corrected units; one that this very batch holds is stored as corrected at once.
-    fn correct(&mut self, held: Vec<String>, by: &str) {
-        for id in held {
-            let place = id
-                .strip_prefix('#')
-                .and_then(|place| place.parse::<usize>().ok());
-            match place.and_then(|place| self.hold.get_mut(place)) {
-                Some(held) => held.state = HeldState::Corrected,
-                None => self.corrected.push((id, by.to_owned())),
-            }
-        }
-    }
-
-    /// Index of an accepted unit with the same ids and content.
-    fn repeated(&self, unit: &Candidate) -> Option<usize> {
-        let identity = |unit: &Candidate| -> Vec<(String, Vec<u8>)> {
-            unit.events
-                .iter()
-                .map(|e| (e.claim.id.clone(), e.claim.digest.clone()))
-                .collect()
-        };
-        let wanted = identity(unit);
-        self.accepted
-            .iter()
-            .position(|(_, accepted)| identity(accepted) == wanted)
-    }
-}
+use crate::publish::source_rules::{OpenHeld, View};
+use crate::store::{HeldRow, HeldState, Placed, PublishDelta, SnapshotMark, VersionOf};
 
 /// Publishes batches one after the other in one group commit per source.
 pub(super) async fn publish(
@@ -200,158 +151,6 @@ fn open_held(row: &HeldRow) -> OpenHeld {
         id: row.id.clone(),
         state: row.held.state,
         subjects: row.held.subjects.clone(),
-    }
-}
-
-fn decide(
-    view: &mut View,
-    plan: &mut Plan,
-    source: &str,
-    stream: Stream,
-    captured: bool,
-    entry: Entry,
-) -> Pending {
-    match entry {
-        Entry::Refused(refused) => {
-            let held = held_rows(source, refused);
-            hold(view, plan, held)
-        }
-        Entry::Invalid(unit, broken) => {
-            let held = held_unit(source, unit, HeldState::Refused, broken);
-            hold(view, plan, held)
-        }
-        Entry::Unit(unit) if plan.repeated(&unit).is_some() => {
-            Pending::Repeated(plan.repeated(&unit).unwrap_or_default())
-        }
-        Entry::Unit(unit) => match view.decide(&unit) {
-            Verdict::Accept { corrects } => {
-                view.accepted(&unit);
-                view.closed(&corrects);
-                let by = unit
-                    .events
-                    .first()
-                    .map(|e| e.claim.id.clone())
-                    .unwrap_or_default();
-                plan.correct(corrects, &by);
-                plan.accepted.push((stream, unit));
-                Pending::Accepted(plan.accepted.len() - 1)
-            }
-            Verdict::Duplicate { at } => {
-                // The correction may have been appended by a hub that died before the commit.
-                if !unit.corrects.is_empty() {
-                    let by = unit
-                        .events
-                        .first()
-                        .map(|e| e.claim.id.clone())
-                        .unwrap_or_default();
-                    plan.corrected.push((unit.corrects.clone(), by));
-                }
-                Pending::Ready(Answer::Accepted {
-                    position: at.1,
-                    duplicate: true,
-                })
-            }
-            Verdict::AlreadyHeld { held_id } => Pending::Ready(Answer::Held {
-                id: held_id,
-                rule: BEHIND_HELD.to_owned(),
-            }),
-            Verdict::Wait { rule } => {
-                let message = "this unit is right and waits for an earlier version of its subject; \
-                               correct the unit before it";
-                let broken = broken(rule, "subject_version", message);
-                let held = held_unit(source, unit, HeldState::Waiting, broken);
-                hold(view, plan, held)
-            }
-            Verdict::Refuse {
-                rule,
-                field,
-                message,
-            } if captured => {
-                let held = held_unit(
-                    source,
-                    unit,
-                    HeldState::Refused,
-                    broken(rule, field, message),
-                );
-                hold(view, plan, held)
-            }
-            Verdict::Refuse {
-                rule,
-                field,
-                message,
-            } => Pending::Ready(Answer::Refused {
-                rule,
-                field,
-                message,
-            }),
-        },
-    }
-}
-
-fn broken(rule: &str, field: &str, message: &str) -> Broken {
-    Broken {
-        rule: rule.to_owned(),
-        field: field.to_owned(),
-        message: message.to_owned(),
-    }
-}
-
-fn hold(view: &mut View, plan: &mut Plan, held: NewHeld) -> Pending {
-    view.held.push(OpenHeld {
-        id: format!("#{}", plan.hold.len()),
-        state: held.state,
-        subjects: held.subjects.clone(),
-    });
-    let rule = held.rule.clone();
-    plan.hold.push(held);
-    Pending::Held(plan.hold.len() - 1, rule)
-}
-
-fn held_unit(source: &str, unit: Candidate, state: HeldState, broken: Broken) -> NewHeld {
-    NewHeld {
-        source: source.to_owned(),
-        key: unit.key.clone(),
-        state,
-        rule: broken.rule,
-        file: unit.file.clone(),
-        line: unit.line,
-        item: broken.field,
-        message: broken.message,
-        rows: unit.events.len() as u32,
-        held_ms: now_ms(),
-        kind: unit.held_kind(),
-        content: unit.sealed(),
-        subjects: unit.subjects(),
-        events: unit
-            .events
-            .iter()
-            .map(|event| (event.claim.id.clone(), event.claim.digest.clone()))
-            .collect(),
-    }
-}
-
-fn held_rows(source: &str, refused: Refused) -> NewHeld {
-    let rows = &refused.unit.rows;
-    let first = rows
-        .iter()
-        .find(|row| !row.rule.is_empty())
-        .or(rows.first());
-    let origin = first.and_then(|row| row.origin.clone()).unwrap_or_default();
-    NewHeld {
-        source: source.to_owned(),
-        key: refused.unit.key.clone(),
-        state: HeldState::Refused,
-        rule: first.map(|row| row.rule.clone()).unwrap_or_default(),
-        file: origin.file,
-        line: origin.line,
-        item: first.map(|row| row.item.clone()).unwrap_or_default(),
-        message: first.map(|row| row.message.clone()).unwrap_or_default(),
-        rows: rows.len() as u32,
-        held_ms: now_ms(),
-        kind: HeldKind::Rows,
-        content: Sealed::seal(refused.unit.encode_to_vec()),
-        subjects: refused.subjects,
-        events: Vec::new(),
     }
 }
 
