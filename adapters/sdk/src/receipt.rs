@@ -223,3 +223,73 @@ fn not_reached() -> Answer {
 fn shortened(message: &str) -> String {
     message.chars().take(RECEIPT_MESSAGE_CHARS_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::DeliveredUnit;
+
+    fn delivery(units: u64) -> Delivery {
+        let units = (1..=units)
+            .map(|sequence| DeliveredUnit {
+                sequence,
+                member: 2,
+                ..DeliveredUnit::default()
+            })
+            .collect();
+        Delivery {
+            delivery_id: "d1".to_owned(),
+            units,
+            ..Delivery::default()
+        }
+    }
+
+    #[test]
+    fn a_refusal_becomes_the_outcome_of_its_disposition() {
+        let after = Duration::from_secs(3);
+        for (refusal, outcome, retry_after) in [
+            (Refusal::retry(after, "BUSY", "x"), Outcome::Retry, Some(3)),
+            (
+                Refusal::reject("UNMAPPABLE", "name", "x"),
+                Outcome::Rejected,
+                None,
+            ),
+            (Refusal::pause("CREDENTIALS", "x"), Outcome::Pause, None),
+        ] {
+            let receipt = receipt(&delivery(1), refusal.clone());
+            assert_eq!(receipt.outcome(), outcome);
+            assert_eq!(
+                (receipt.reason, receipt.field),
+                (refusal.reason, refusal.field)
+            );
+            assert_eq!(receipt.retry_after.map(|after| after.seconds), retry_after);
+        }
+        let long = receipt(&delivery(1), Refusal::reject("X", "", "長".repeat(600)));
+        assert_eq!(long.message.chars().count(), RECEIPT_MESSAGE_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_run_is_answered_unit_by_unit_and_the_rest_comes_again() {
+        let refused = Refusal::reject("UNMAPPABLE", "name", "x").into();
+        let receipt = run_receipt(&delivery(3), vec![Answer::applied(), refused]);
+        assert_eq!(
+            (receipt.outcome(), receipt.reason.as_str()),
+            (Outcome::Rejected, "UNMAPPABLE")
+        );
+        let outcomes: Vec<Outcome> = receipt.units.iter().map(UnitReceipt::outcome).collect();
+        assert_eq!(
+            outcomes,
+            [Outcome::Applied, Outcome::Rejected, Outcome::Retry]
+        );
+        let places: Vec<(u64, u32)> = receipt
+            .units
+            .iter()
+            .map(|unit| (unit.sequence, unit.member))
+            .collect();
+        assert_eq!(places, [(1, 2), (2, 2), (3, 2)]);
+        let done = run_receipt(&delivery(2), vec![Answer::applied(), Answer::superseded()]);
+        assert_eq!(done.outcome(), Outcome::Applied);
+        let one = run_receipt(&delivery(1), vec![Answer::duplicate()]);
+        assert_eq!((one.outcome(), one.units.len()), (Outcome::Duplicate, 0));
+    }
+}

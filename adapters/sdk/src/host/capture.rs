@@ -46,7 +46,11 @@ pub async fn run_capture(
     let mut backoff = Backoff::new();
     let mut told = String::new();
     while !shutdown.is_cancelled() {
-        let round = round(&hub, capture.as_mut(), &source, &mut backoff);
+        let mut published = || {
+            backoff.reset();
+            told.clear();
+        };
+        let round = round(&hub, capture.as_mut(), &source, &mut published);
         let ended = tokio::select! {
             () = shutdown.cancelled() => break,
             ended = round => ended,
@@ -72,7 +76,7 @@ async fn round(
     hub: &HubAccess,
     capture: &mut dyn Capture,
     source: &SourceSpec,
-    backoff: &mut Backoff,
+    published: &mut (dyn FnMut() + Send),
 ) -> Result<std::convert::Infallible, RoundError> {
     let mut client = event_client(hub).await?;
     let asked = client.get_capture_cursor(GetCaptureCursorRequest {
@@ -101,12 +105,12 @@ async fn round(
         let page = capture.next().await?;
         let units = page.units.len();
         let request = request(source, page, answer.capture_epoch);
-        let published = timeout(CALL_TIMEOUT, client.publish(request))
+        let answer = timeout(CALL_TIMEOUT, client.publish(request))
             .await
             .map_err(|_| RoundError::TimedOut)?
             .map_err(HubError::from)?;
-        check(units, published.into_inner())?;
-        backoff.reset();
+        check(units, answer.into_inner())?;
+        published();
     }
 }
 

@@ -21,7 +21,11 @@ pub async fn run_deliver(hub: HubAccess, adapter: Arc<dyn Deliver>, shutdown: Ca
     let mut backoff = Backoff::new();
     let mut told = String::new();
     while !shutdown.is_cancelled() {
-        let ended = session::attach(&hub, &adapter, &shutdown, &mut || backoff.reset()).await;
+        let mut attached = || {
+            backoff.reset();
+            told.clear();
+        };
+        let ended = session::attach(&hub, &adapter, &shutdown, &mut attached).await;
         let Err(error) = ended else { break };
         tell_once(&product, &error, &mut told);
         let delay = error.delay().unwrap_or_else(|| backoff.next_delay());

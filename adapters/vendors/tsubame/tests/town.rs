@@ -126,3 +126,71 @@ async fn a_group_with_one_wrong_row_is_refused_whole_and_later_rows_go_on() {
     );
     assert_eq!(events(&units).len(), registry.items - before - 2);
 }
+
+/// The register after all changes: items by name.
+fn register_afterwards() -> Vec<BTreeMap<String, String>> {
+    let mut reader = csv::Reader::from_path(town().join("residents_after.csv")).unwrap();
+    reader.deserialize().map(|row| row.unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_last_record_of_every_resident_is_the_register_afterwards() {
+    let registry = Registry::with_town(40);
+    let mut capture = registry.open().await;
+    capture.resume(None).await.unwrap();
+    let mut last = BTreeMap::new();
+    for event in events(&units(&drain(capture.as_mut(), registry.items).await)) {
+        let delivered = DeliveredEvent {
+            event: Some(event.clone()),
+            granted_paths: Vec::new(),
+        };
+        if let Some(record) = decode_payload(&delivered).unwrap().record() {
+            last.insert(event.subject, record.clone());
+        }
+    }
+    let register = register_afterwards();
+    let heads: BTreeMap<&str, &str> = register
+        .iter()
+        .filter(|row| row["zokugarakodo"] == "01")
+        .map(|row| (row["setaibango"].as_str(), row["atenabango"].as_str()))
+        .collect();
+    for row in &register {
+        let who = &row["atenabango"];
+        let record = &last[who];
+        let address = record.address.clone().unwrap_or_default();
+        let name = record.name.clone().unwrap_or_default();
+        let alias = record.alias.clone().unwrap_or_default();
+        for (item, found) in [
+            (
+                "setaibango",
+                record.household.clone().unwrap_or_default().setaibango,
+            ),
+            ("shimei", name.full_name),
+            ("shimei_furigana", name.furigana),
+            ("tsusho", alias.tsusho),
+            (
+                "zokugara",
+                record.relationship.clone().unwrap_or_default().text,
+            ),
+            ("jusho_choaza", address.town),
+            ("jusho_banchigohyoki", address.lot),
+            ("jusho_katagaki", address.building),
+            (
+                "seinengappi",
+                record.birth_on.clone().unwrap_or_default().value,
+            ),
+            (
+                "honseki",
+                record.family_register.clone().unwrap_or_default().honseki,
+            ),
+        ] {
+            assert_eq!(found, row[item], "{item} of {who}");
+        }
+        let head = record.head.as_ref().map(|head| head.atenabango.as_str());
+        assert_eq!(
+            head,
+            heads.get(row["setaibango"].as_str()).copied(),
+            "head of {who}"
+        );
+    }
+}
