@@ -105,8 +105,7 @@ fn parse<C: DeserializeOwned>(product: &str, settings: &str) -> Result<C, OpenEr
         let line = error
             .span()
             .and_then(|span| settings.get(..span.start))
-            .map(|before| before.lines().count().max(1))
-            .unwrap_or(1);
+            .map_or(1, |before| before.matches('\n').count() + 1);
         OpenError::config(
             product,
             format!("line {line}: {}", error.message().replace('\n', " ")),

@@ -38,7 +38,7 @@ async fn going_on_after_every_page_gives_the_same_units() {
         let last = pages[0].units.iter().map(items).sum::<usize>()
             + found.iter().map(items).sum::<usize>()
             == registry.items;
-        if round % 2 == 0 && !last {
+        if round.is_multiple_of(2) && !last {
             drop(capture.next().await.unwrap());
         }
         cursor = Some(pages[0].cursor.clone());
