@@ -1,1 +1,206 @@
+//! What leaves for Ayame, and what its answers come to.
 
+use futures::future::join_all;
+use musubi_adapter_sdk::Translate;
+use musubi_adapter_sdk::hub::{DeliveredEvent, Mode};
+use musubi_proto::standard::common::v1::{ForeignCategory, ResidentRecord};
+use serde_json::{Value, json};
+
+use super::translate::{Request, Translator};
+use super::{Config, open};
+use crate::connectors::testing::{
+    Script, ScriptedProduct, WHOLE_RECORD, corrected, date, delivery, event, measure_ended,
+    measure_started, moved_in, moved_out, of_person, protected, record, single, snapshot_header,
+    told, unit,
+};
+
+fn body(event: DeliveredEvent) -> Value {
+    match Translator.translate(&unit("k", 1, vec![event])).unwrap() {
+        Request::Change { body, .. } => body.into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_whole_record_becomes_a_registration() {
+    let event = of_person(&moved_in(protected(record(), &["S1"])), WHOLE_RECORD);
+    let expected = json!({
+        "kind": "register",
+        "set": {
+            "name": {"full": "\u{20bb7}田　愛", "reading": "ヨシダ　アイ"},
+            "alias": {"full": "見本　愛", "reading": "ミホン　アイ"},
+            "birth": {"date": "1946-02-29", "wording": "昭和２１年２月２９日"},
+            "sex": "female", "nationalityClass": "foreign",
+            "headOfHousehold": "0001002872",
+            "stay": {"category": "mid_to_long_term", "expires": "2028-08-29"},
+            "residence": {"status": "resident", "on": null},
+        },
+        "address": {
+            "from": {"date": "2026-02-24"}, "prefecture": "神奈川県", "city": "鎌倉市",
+            "town": "鎌倉山三丁目", "lot": "２０番１８号", "building": "海岸荘\n１０４",
+            "postalCode": "2480031",
+        },
+        "confidentialSeen": ["S1"],
+    });
+    assert_eq!(body(event), expected);
+}
+
+#[test]
+fn what_is_not_granted_is_not_named_and_what_is_absent_is_cleared() {
+    let paths = ["record.name", "record.alias", "record.head", "record.address", "record.foreign"];
+    let cleared = json!({
+        "kind": "amend", "address": null,
+        "set": {"name": null, "alias": null, "headOfHousehold": null, "stay": null},
+    });
+    assert_eq!(body(of_person(&corrected(ResidentRecord::default()), &paths)), cleared);
+    assert_eq!(body(of_person(&corrected(record()), &[])), json!({ "kind": "amend" }));
+    let mut kanaless = record();
+    kanaless.name.as_mut().unwrap().furigana.clear();
+    let set = body(of_person(&corrected(kanaless), &["record.name"]))["set"].take();
+    assert_eq!(set, json!({"name": {"full": "\u{20bb7}田　愛", "reading": null}}));
+    let only_kana = body(of_person(&corrected(record()), &["record.name.furigana"]))["set"].take();
+    assert_eq!(only_kana, json!({"name": {"reading": "ヨシダ　アイ"}}));
+}
+
+#[test]
+fn an_address_is_whole_or_not_told() {
+    let since_alone = body(of_person(&corrected(record()), &["record.address_since"]));
+    assert_eq!(since_alone, json!({ "kind": "amend" }));
+    let without_since = body(of_person(&corrected(record()), &["record.address"]));
+    assert!(without_since["address"].get("from").is_none());
+    let mut undated = record();
+    undated.address_since = None;
+    let paths = ["record.address", "record.address_since"];
+    assert_eq!(body(of_person(&corrected(undated), &paths))["address"]["from"], Value::Null);
+}
+
+#[test]
+fn states_and_stays_have_their_own_forms() {
+    let paths = ["record.resident_state", "deleted_on"];
+    let set = body(of_person(&moved_out(record()), &paths))["set"].take();
+    assert_eq!(set, json!({"residence": {"status": "moved_out", "on": {"date": "2026-03-09"}}}));
+    let mut forever = record();
+    let foreign = forever.foreign.as_mut().unwrap();
+    foreign.period_expires_on = date("9999-12-31", "");
+    foreign.set_category(ForeignCategory::SpecialPermanent);
+    let set = body(of_person(&corrected(forever), &["record.foreign"]))["set"].take();
+    assert_eq!(set, json!({"stay": {"category": "special_permanent", "expires": "indefinite"}}));
+}
+
+#[test]
+fn what_ayame_cannot_hold_is_refused_with_its_field() {
+    let mut dayless = record();
+    dayless.birth_on = date("", "年月日不詳");
+    let unit = unit("k", 1, vec![of_person(&corrected(dayless), WHOLE_RECORD)]);
+    let refusal = Translator.translate(&unit).unwrap_err();
+    assert_eq!(refusal.reason, "UNMAPPABLE");
+    assert_eq!(refusal.field, "record.birth_on");
+}
+
+#[tokio::test]
+async fn requests_carry_id_version_and_path() {
+    let product = ScriptedProduct::start(vec![Script::json(200, "{}")]).await;
+    let adapter = open(Config::new(&product.address)).await.unwrap();
+    for payload in [corrected(record()), measure_started(2), measure_ended(3)] {
+        adapter.deliver(single("key-1", of_person(&payload, &["measure_id"]))).await;
+    }
+    let requests = product.requests();
+    for (request, line) in requests.iter().zip([
+        "POST /v2/persons/0001002880/changes HTTP",
+        "PUT /v2/persons/0001002880/confidential/S000012 HTTP",
+        "PUT /v2/persons/0001002880/confidential/S000012 HTTP",
+    ]) {
+        assert!(request.starts_with(line), "{request}");
+        assert!(request.contains(r#""changeId":"key-1""#), "{request}");
+    }
+    assert!(requests[0].contains("if-version: 4\r\n"), "{}", requests[0]);
+    assert!(requests[1].contains(r#""ended":false,"version":2"#), "{}", requests[1]);
+    assert!(requests[2].contains(r#""ended":true,"version":3"#), "{}", requests[2]);
+}
+
+#[tokio::test]
+async fn each_answer_has_its_outcome() {
+    let held = |held: u32| {
+        format!(r#"{{"error":{{"code":"version_not_newer","detail":"…"}},"heldVersion":{held}}}"#)
+    };
+    let refused = r#"{"error":{"code":"too_long","property":"set.name.full","detail":"山田"}}"#;
+    let unknown = r#"{"error":{"code":"unknown_person","detail":"…"}}"#;
+    let cases = [
+        (Script::json(200, r#"{"result":"applied","version":4}"#), "APPLIED"),
+        (Script::json(200, r#"{"result":"already_applied","version":4}"#), "DUPLICATE"),
+        (Script::json(409, &held(6)), "SUPERSEDED"),
+        (Script::json(409, &held(4)), "DUPLICATE"),
+        (Script::json(404, unknown), "NOT_RELEVANT UNKNOWN_PERSON"),
+        (Script::json(422, refused), "REJECTED TOO_LONG set.name.full"),
+        (Script::bare(503, "Retry-After: 3"), "RETRY BUSY"),
+        (Script::bare(403, "X-A: b"), "PAUSE CREDENTIALS"),
+        (Script::json(200, "{}"), "UNKNOWN UNPROMISED_ANSWER"),
+        (Script::json(200, r#"{"result":"applied","version":5}"#), "UNKNOWN UNPROMISED_ANSWER"),
+        (Script::json(200, "<html>"), "UNKNOWN UNPROMISED_ANSWER"),
+        (Script::json(404, "{}"), "UNKNOWN UNPROMISED_ANSWER"),
+        (Script::half(r#"{"result":"applied","version":4}"#), "UNKNOWN CONNECTION_LOST"),
+        (Script::Hang, "UNKNOWN CONNECTION_LOST"),
+        (Script::Keep, "UNKNOWN TIMED_OUT"),
+    ];
+    for (script, expected) in cases {
+        let product = ScriptedProduct::start(vec![script.clone()]).await;
+        let config = Config { request_timeout_ms: 300, ..Config::new(&product.address) };
+        let adapter = open(config).await.unwrap();
+        let receipt = adapter.deliver(single("k", of_person(&corrected(record()), &[]))).await;
+        assert_eq!(told(&receipt), expected, "{script:?}");
+        assert!(!receipt.message.contains("山田"), "{}", receipt.message);
+        assert_eq!(product.requests().len(), 1, "an adapter never repeats: {script:?}");
+    }
+    let adapter = open(Config::new("http://127.0.0.1:1")).await.unwrap();
+    assert_eq!(told(&adapter.deliver(single("k", snapshot_header())).await), "NOT_RELEVANT NO_PERSON");
+}
+
+/// Delivers three changes at once while the product is being filled.
+async fn fill(script: Script) -> (Vec<String>, Vec<String>) {
+    let product = ScriptedProduct::start(vec![script]).await;
+    let config = Config { bulk_wait_ms: 200, ..Config::new(&product.address) };
+    let adapter = open(config).await.unwrap();
+    let deliveries = (1..=3_u64).map(|number| {
+        let event = event(&format!("{number}"), 4, &moved_in(record()), WHOLE_RECORD);
+        let unit = unit(&format!("k{number}"), number, vec![event]);
+        adapter.deliver(delivery(vec![unit], Mode::Backfill))
+    });
+    let receipts = join_all(deliveries).await;
+    (receipts.iter().map(told).collect(), product.requests())
+}
+
+#[tokio::test]
+async fn changes_of_a_filling_share_a_request_and_have_their_own_answers() {
+    let lines = concat!(
+        r#"{"line":1,"no":"1","status":200,"result":"applied","version":4}"#, "\n",
+        r#"{"line":2,"no":"2","status":409,"error":{"code":"version_not_newer"},"heldVersion":9}"#,
+        "\n",
+        r#"{"line":3,"no":"3","status":422,"error":{"code":"bad_date","property":"set.birth"}}"#,
+        "\n"
+    );
+    let (told, requests) = fill(Script::json(200, lines)).await;
+    assert_eq!(told, ["APPLIED", "SUPERSEDED", "REJECTED BAD_DATE set.birth"]);
+    assert_eq!(requests.len(), 1);
+    assert!(requests[0].starts_with("POST /v2/bulk HTTP"), "{}", requests[0]);
+    let body = requests[0].split_once("\r\n\r\n").unwrap().1;
+    let sent: Vec<Value> =
+        body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (line, number) in sent.iter().zip(["1", "2", "3"]) {
+        assert_eq!(line["no"], number);
+        assert_eq!(line["ifVersion"], 4);
+        assert_eq!(line["changeId"], format!("k{number}"));
+        assert_eq!(line["kind"], "register");
+    }
+}
+
+#[tokio::test]
+async fn a_line_without_its_own_answer_is_unknown_and_a_busy_product_is_tried_later() {
+    let lines = concat!(
+        r#"{"line":1,"no":"1","status":200,"result":"applied","version":4}"#, "\n",
+        r#"{"line":3,"no":"2","status":200,"result":"applied","version":4}"#, "\n"
+    );
+    let unknown = "UNKNOWN UNPROMISED_ANSWER";
+    assert_eq!(fill(Script::json(200, lines)).await.0, ["APPLIED", unknown, unknown]);
+    assert_eq!(fill(Script::half(lines)).await.0, ["UNKNOWN CONNECTION_LOST"; 3]);
+    assert_eq!(fill(Script::bare(503, "Retry-After: 1")).await.0, ["RETRY BUSY"; 3]);
+}

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::PRODUCT;
+use crate::host::OpenError;
+
 /// Settings of the adapter.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +37,15 @@ impl Config {
             in_flight_max: default_in_flight_max(),
             connections_max: default_connections_max(),
         }
+    }
+
+    /// Refuses an address of a database that the interface does not know.
+    pub(super) fn check(&self) -> Result<(), OpenError> {
+        let known = ["sqlite:", "postgres:", "postgresql:"];
+        if known.iter().any(|scheme| self.database.starts_with(scheme)) {
+            return Ok(());
+        }
+        Err(OpenError::config(PRODUCT, "`database` is no address of SQLite or PostgreSQL"))
     }
 
     /// How often to look for results.

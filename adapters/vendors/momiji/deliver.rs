@@ -55,11 +55,10 @@ impl Momiji {
             return Ok(Answer::not_relevant(NO_PERSON));
         }
         let key = checks::key(unit, KEY_CHARS_MAX)?;
-        let watch = self.results.watch(key);
         let number = i64::try_from(unit.sequence).unwrap_or(i64::MAX);
         Ok(match self.tables.write(key, number, members).await {
             Ok(Written::Processed(rows)) => answer::read_former(&rows, members),
-            Ok(Written::Waiting) => match watch.result().await {
+            Ok(Written::Waiting) => match self.results.watch(key).result().await {
                 Ok(rows) => answer::read(&rows, members),
                 Err(Unreadable) => {
                     Answer::unknown("RESULT_UNREADABLE", "the results cannot be read now")

@@ -1,5 +1,5 @@
 //! Waits for results: one task asks for all units that are waited for, in one statement.
-//! `deliver.rs` watches a key before it writes the unit, so that no result is missed.
+//! `deliver.rs` watches a key once its unit is written; results stay, so that none is missed.
 //! It must never ask once a unit, nor ask at all when nobody waits.
 //! Read next: `tables.rs`.
 

@@ -86,6 +86,7 @@ pub(super) struct Tables {
 impl Tables {
     /// Prepares connections; the first one is made when it is needed.
     pub(super) fn new(config: &Config) -> Result<Self, OpenError> {
+        config.check()?;
         install_default_drivers();
         let is_file = config.is_file();
         let connections = if is_file {
