@@ -100,7 +100,11 @@ pub(super) fn event_of(row: &Row, changed: &[&str]) -> Result<&'static str> {
 fn correction_of(row: &Row, changed: &[&str]) -> &'static str {
     let only =
         |items: &[&str]| !changed.is_empty() && changed.iter().all(|column| items.contains(column));
-    if only(NAMES) {
+    // The head's own name is repeated as the name of the head.
+    let own: Vec<&str> = NAMES.iter().copied().chain(["setainushi_shimei"]).collect();
+    let renamed = changed.iter().any(|column| NAMES.contains(column));
+    let is_head = row.get("zokugarakodo") == "01";
+    if only(NAMES) || (is_head && renamed && only(&own)) {
         "ResidentNameChanged"
     } else if only(FOREIGN) {
         "ForeignStatusChanged"
@@ -118,11 +122,14 @@ pub(super) fn changed_paths(event: &str, changed: &[&str]) -> Vec<&'static str> 
     if !matches!(event, "ResidentAttributesCorrected" | "MinorCorrectionMade") {
         return Vec::new();
     }
-    changed.iter().map(|column| path_of(column)).collect()
+    changed
+        .iter()
+        .filter_map(|column| path_of(column))
+        .collect()
 }
 
-/// Path below `record` of a column.
-fn path_of(column: &str) -> &'static str {
+/// Path below `record` of a column; `None` for what the contract does not carry.
+fn path_of(column: &str) -> Option<&'static str> {
     const PREFIXES: &[(&str, &str)] = &[
         ("setaibango", "household"),
         ("juminshubetsu", "resident_type"),
@@ -150,11 +157,14 @@ fn path_of(column: &str) -> &'static str {
         ("zairyukikan", "foreign.period_of_stay"),
         ("gaikokujinjumin", "foreign.became_foreign_resident_on"),
         ("shiensochi", "protection"),
+        ("tenshutsu", "deletion"),
+        ("tennyutsuchi", "deletion"),
+        ("shojo", "deletion"),
     ];
     PREFIXES
         .iter()
         .find(|(prefix, _)| column.starts_with(prefix))
-        .map_or("deletion", |(_, path)| path)
+        .map(|(_, path)| *path)
 }
 
 /// The measure that a row 62 to 64 is about. A row that ends an older measure shows the newer one;

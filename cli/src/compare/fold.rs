@@ -23,9 +23,10 @@ pub(crate) struct Happening {
     /// The row with the image after the change.
     pub(crate) row: Row,
     head: Option<String>,
-    measure: Option<(String, Measure)>,
+    /// The measure that a row 62 to 64 is about.
+    pub(crate) measure: Option<(String, Measure)>,
     /// Paths that a correction names as changed; empty for every other event.
-    changed: Vec<&'static str>,
+    pub(crate) changed: Vec<&'static str>,
 }
 
 /// A town's files as events in order.
@@ -178,12 +179,9 @@ pub(crate) fn fold(town: &Town, grants: &Grants, product: &dyn Product) -> Truth
 
 fn apply(person: &mut Person, happening: &Happening, grants: &Grants, product: &dyn Product) {
     let Happening { event, row, .. } = happening;
-    let Some(paths) = grants.paths(event) else {
+    let Some(paths) = grants.paths(event).filter(|_| grants.receives(happening)) else {
         return;
     };
-    if !grants.concerns(event, &happening.changed) {
-        return;
-    }
     if let Some((id, told)) = &happening.measure {
         // A product keeps a measure for a person to come; the highest version counts.
         let held = person.measures.entry(id.clone()).or_insert(*told);

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail};
 
+use super::fold::Happening;
 use super::table;
 
 /// Granted paths by the short name of the event.
@@ -51,6 +52,11 @@ impl Grants {
     pub(crate) fn covers(&self, event: &str, path: &str) -> bool {
         self.paths(event)
             .is_some_and(|paths| paths.iter().any(|granted| below(path, granted)))
+    }
+
+    /// True when the hub gives a row's event to the system.
+    pub(crate) fn receives(&self, happening: &Happening) -> bool {
+        self.paths(happening.event).is_some() && self.concerns(happening.event, &happening.changed)
     }
 
     /// True when an event concerns the system: a correction only when a path that it names as

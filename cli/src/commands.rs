@@ -1,0 +1,147 @@
+//! The subcommands of `musubi`, each in a file of its own.
+//! Each asks the hub one thing, or starts one process, and prints the answer.
+//! Must never wait without a limit, nor print a payload in a table.
+//! Read next: `commands/serve.rs`, `commands/adapter.rs`, then the operator's commands.
+
+pub(crate) mod adapter;
+pub(crate) mod bind;
+pub(crate) mod case;
+pub(crate) mod events;
+pub(crate) mod held;
+pub(crate) mod parked;
+pub(crate) mod serve;
+pub(crate) mod source;
+pub(crate) mod subscriptions;
+
+use anyhow::Result;
+use clap::Subcommand;
+use musubi_products::ProductCommand;
+use prost_types::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Access;
+use crate::{demo, parent};
+
+/// What `musubi` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Play 60 days of a town: registry, tax, pension, insurance, and a swap on the way
+    Demo(demo::Args),
+    /// Run the hub
+    Serve(serve::Args),
+    /// Run adapters
+    #[command(subcommand)]
+    Adapter(adapter::AdapterCommand),
+    /// Publish events and read them back
+    #[command(subcommand)]
+    Events(events::EventsCommand),
+    /// List the subscriptions: who receives what, and how far it is
+    Subscriptions(subscriptions::Args),
+    /// Bind a product to a system, or swap the one that serves it now
+    Bind(bind::Args),
+    /// Sources of events
+    #[command(subcommand)]
+    Source(source::SourceCommand),
+    /// Units that the hub holds because a row broke a rule
+    #[command(subcommand)]
+    Held(held::HeldCommand),
+    /// Units that a product refused, with all that waits behind them
+    #[command(subcommand)]
+    Parked(parked::ParkedCommand),
+    /// The life of one event or of all events of one person
+    #[command(subcommand)]
+    Case(case::CaseCommand),
+    /// Run a stand-in product
+    #[command(subcommand, hide = true)]
+    Product(ProductCommand),
+}
+
+impl Command {
+    /// True for a process that serves until it is stopped.
+    pub(crate) fn is_service(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Adapter(_) | Self::Product(_))
+    }
+
+    /// Runs it.
+    pub(crate) async fn run(self, access: &Access) -> Result<()> {
+        match self {
+            Self::Demo(args) => Box::pin(demo::run(args, access)).await,
+            Self::Serve(args) => Box::pin(serve::run(args)).await,
+            Self::Adapter(command) => Box::pin(command.run(access)).await,
+            Self::Events(command) => command.run(access).await,
+            Self::Subscriptions(args) => subscriptions::run(args, access).await,
+            Self::Bind(args) => bind::run(args, access).await,
+            Self::Source(command) => command.run(access).await,
+            Self::Held(command) => command.run(access).await,
+            Self::Parked(command) => command.run(access).await,
+            Self::Case(command) => command.run(access).await,
+            Self::Product(command) => {
+                // A product keeps its promises through any end, so it is simply left.
+                tokio::select! {
+                    ended = Box::pin(command.run()) => ended,
+                    () = stopped() => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// Who does it and why: kept in the hub's record of the act.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Act {
+    /// Who does it
+    #[arg(long, env = "USER", default_value = "operator", value_name = "NAME")]
+    pub(crate) operator: String,
+    /// Why
+    #[arg(long, default_value = "not said", value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+/// A token that is cancelled by Ctrl-C or by the signal to terminate.
+pub(crate) fn until_stopped() -> CancellationToken {
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    tokio::spawn(async move {
+        stopped().await;
+        stop.cancel();
+    });
+    token
+}
+
+/// Returns at Ctrl-C or at the signal to terminate.
+pub(crate) async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+        () = parent::gone() => {}
+    }
+}
+
+/// A time for people: UTC to the second.
+pub(crate) fn time_text(time: Option<&Timestamp>) -> String {
+    time.map(|time| {
+        Timestamp {
+            seconds: time.seconds,
+            nanos: 0,
+        }
+        .to_string()
+    })
+    .unwrap_or_default()
+}
+
+/// Name of an enum value without its prefix, in lower case.
+pub(crate) fn short_name(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix)
+        .unwrap_or(name)
+        .to_ascii_lowercase()
+}
+
+/// Name of an event type without its package.
+pub(crate) fn short_type(event_type: &str) -> &str {
+    event_type.rsplit('.').next().unwrap_or(event_type)
+}

@@ -1,0 +1,132 @@
+//! `musubi adapter`: runs the adapter of one product, beside its product or anywhere else.
+//! Joins the product to the hub until it is stopped.
+//! Must never start with settings that the adapter does not understand completely.
+//! Read next: `serve.rs`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use musubi_adapter_sdk::HubAccess;
+
+use super::until_stopped;
+use crate::client::Access;
+use crate::failure::Failure;
+use crate::output::{Table, print, print_json};
+
+/// Adapters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdapterCommand {
+    /// Run the adapter of a product until it is stopped
+    #[command(
+        after_help = "The settings are those of the product's adapter, as TOML.\n\nExamples:
+  musubi adapter run --municipality 142042 --product kaede --set address=http://127.0.0.1:8010
+  musubi adapter run --municipality 142042 --product hinoki --config hinoki.toml"
+    )]
+    Run(RunArgs),
+    /// List the products that have an adapter
+    List,
+}
+
+/// Arguments of `musubi adapter run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// Product
+    #[arg(long, value_name = "NAME")]
+    product: String,
+    /// File with the settings, as TOML
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting; a value that is no number, true or false is text
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+}
+
+impl AdapterCommand {
+    /// Runs it.
+    pub(crate) async fn run(self, access: &Access) -> Result<()> {
+        match self {
+            Self::Run(args) => run(args, access).await,
+            Self::List => list(access),
+        }
+    }
+}
+
+async fn run(args: RunArgs, access: &Access) -> Result<()> {
+    let settings = settings(args.config.as_deref(), &args.settings)?;
+    let hub = HubAccess {
+        endpoint: access.hub.clone(),
+        token: access.token()?,
+        municipality: access.municipality()?,
+    };
+    let ran = musubi_adapters::host::run(&args.product, &settings, hub, until_stopped()).await;
+    ran.map_err(|error| Failure::usage(&anyhow::Error::new(error)).into())
+}
+
+/// The file's text, with the single settings in front: TOML ends its top level at the first table.
+fn settings(config: Option<&Path>, single: &[String]) -> Result<String> {
+    let mut text = String::new();
+    for setting in single {
+        let (key, value) = setting
+            .split_once('=')
+            .ok_or_else(|| Failure::Usage(format!("--set `{setting}` is not KEY=VALUE")))?;
+        text.push_str(&format!("{key} = {}\n", toml_value(value)));
+    }
+    if let Some(file) = config {
+        let settings = fs::read_to_string(file)
+            .with_context(|| format!("read the settings in `{}`", file.display()))
+            .map_err(|error| Failure::usage(&error))?;
+        text.push_str(&settings);
+    }
+    Ok(text)
+}
+
+/// A value as TOML: numbers and booleans as they are, everything else as text.
+fn toml_value(value: &str) -> String {
+    if value.parse::<i64>().is_ok() || matches!(value, "true" | "false") {
+        return value.to_owned();
+    }
+    // A JSON string is a TOML string.
+    serde_json::Value::String(value.to_owned()).to_string()
+}
+
+fn list(access: &Access) -> Result<()> {
+    let products = musubi_adapters::host::PRODUCTS;
+    if access.json {
+        let products: Vec<_> = products
+            .iter()
+            .map(|product| {
+                let role = format!("{:?}", product.role).to_ascii_lowercase();
+                serde_json::json!({"product": product.name, "system": product.system, "role": role})
+            })
+            .collect();
+        return print_json(&serde_json::json!({ "products": products }));
+    }
+    let mut table = Table::new(&["PRODUCT", "SYSTEM", "ROLE"]);
+    for product in products {
+        let role = format!("{:?}", product.role).to_ascii_lowercase();
+        table.row(vec![
+            product.name.to_owned(),
+            product.system.to_owned(),
+            role,
+        ]);
+    }
+    print(&table.render())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_settings_become_toml_of_their_kind() {
+        let single = [
+            "address=http://127.0.0.1:80".to_owned(),
+            "poll_ms=50".to_owned(),
+        ];
+        let text = settings(None, &single).unwrap();
+        assert_eq!(text, "address = \"http://127.0.0.1:80\"\npoll_ms = 50\n");
+        assert!(settings(None, &["poll".to_owned()]).is_err());
+    }
+}

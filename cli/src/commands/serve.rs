@@ -1,0 +1,69 @@
+//! `musubi serve`: runs the hub alone, on its data folder, until it is stopped.
+//! Flags win over the configuration file.
+//! Must never listen beyond loopback without tokens: the hub itself refuses that.
+//! Read next: `hub/src/server/serve.rs`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use musubi_hub::server::{Config, run as serve};
+
+use super::until_stopped;
+use crate::failure::Failure;
+
+/// Arguments of `musubi serve`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Keys of the configuration file (TOML): listen, data, token_file, grants, \
+address_file.
+
+Examples:
+  musubi serve --data /var/lib/musubi
+  musubi serve --config /etc/musubi/hub.toml
+  musubi serve --listen 0.0.0.0:7411 --tokens /etc/musubi/tokens"
+)]
+pub(crate) struct Args {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder that holds everything the hub knows [default: data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:7411]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// File with the tokens of all clients; without it only loopback is allowed
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// Folder with grant tables (`<業務ID>.csv`) in place of the built-in ones
+    #[arg(long, value_name = "DIR")]
+    grants: Option<PathBuf>,
+    /// File that gets the address listened on
+    #[arg(long, value_name = "FILE")]
+    address_file: Option<PathBuf>,
+}
+
+/// Runs it.
+pub(crate) async fn run(args: Args) -> Result<()> {
+    let config = config(args).map_err(Failure::Usage)?;
+    let ran = serve(config, until_stopped()).await;
+    ran.map_err(|error| Failure::usage(&anyhow::Error::new(error)).into())
+}
+
+fn config(args: Args) -> Result<Config, String> {
+    let mut config = match &args.config {
+        Some(file) => Config::read(file)?,
+        None => Config::default(),
+    };
+    if let Some(data) = args.data {
+        config.data = data;
+    }
+    if let Some(listen) = args.listen {
+        config.listen = listen;
+    }
+    config.token_file = args.tokens.or(config.token_file);
+    config.grants = args.grants.or(config.grants);
+    config.address_file = args.address_file.or(config.address_file);
+    Ok(config)
+}
