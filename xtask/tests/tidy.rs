@@ -33,6 +33,28 @@ const NATIONAL_NUMBERS: [&str; 6] = [
     "resident_record_code",
 ];
 
+/// Words in capitals that hub and adapters write down and that are no reasons: words of SQL and of
+/// the products' own interfaces.
+const NO_REASONS: [&str; 17] = [
+    "CARGO_PKG_VERSION",
+    "COMMIT",
+    "EPOCH",
+    "FURUI_HAN",
+    "FURUI_RIREKI",
+    "HENKO",
+    "HOGO",
+    "KOSHIN",
+    "MITOROKU",
+    "MTSHR",
+    "ROLLBACK",
+    "SHIBO",
+    "SHOJO",
+    "SUMI",
+    "TENSHUTSU",
+    "TOROKU",
+    "ZAIJU",
+];
+
 /// A text file that git knows, tracked or not yet.
 #[derive(Debug)]
 struct Source {
@@ -357,6 +379,74 @@ fn every_dependency_has_a_reason() -> Result<()> {
         .collect();
     assert_none(
         "docs/dependencies.md gives a reason for each dependency",
+        &broken,
+    );
+    Ok(())
+}
+
+/// Literals of a source that look like a reason: a word in capitals, four letters or more.
+fn reasons_of(source: &Source) -> Vec<&str> {
+    let is_reason = |word: &&str| {
+        word.len() >= 4
+            && word.starts_with(|first: char| first.is_ascii_uppercase())
+            && !word.ends_with('_')
+            && word
+                .bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+            && !NO_REASONS.contains(word)
+    };
+    source
+        .text
+        .lines()
+        .flat_map(|line| line.split('"').skip(1).step_by(2))
+        .filter(is_reason)
+        .collect()
+}
+
+#[test]
+fn every_reason_has_a_page() -> Result<()> {
+    const PAGES: &str = "docs/errors/";
+    let all = sources()?;
+    let index = read("docs/errors/README.md")?;
+    let rows_of_registry = read("docs/errors/tsubame.md")?;
+    let page_of = |path: &str| -> Option<String> {
+        let name = path.strip_prefix(PAGES)?.strip_suffix(".md")?;
+        (!matches!(name, "README" | "tsubame")).then(|| name.to_owned())
+    };
+    let pages: Vec<String> = all.iter().filter_map(|file| page_of(&file.path)).collect();
+    let mut broken = Vec::new();
+    let mut said: Vec<&str> = Vec::new();
+    for source in all.iter().filter(|source| {
+        let of_product =
+            source.path.starts_with("hub/src/") || source.path.starts_with("adapters/");
+        let elsewhere = source.path.contains("/tests/")
+            || source.path.contains("/contract")
+            || source.path.contains("/telemetry")
+            || matches!(source.file_name(), "tests.rs" | "testing.rs");
+        of_product && source.has_extension("rs") && !elsewhere
+    }) {
+        for reason in reasons_of(source) {
+            let explained = if source.path.contains("/tsubame/") {
+                rows_of_registry.contains(&format!("`{reason}`"))
+            } else {
+                said.push(reason);
+                pages.iter().any(|page| page == reason)
+            };
+            if !explained {
+                broken.push(format!("{}: `{reason}` has no page", source.path));
+            }
+        }
+    }
+    for page in &pages {
+        if !said.contains(&page.as_str()) {
+            broken.push(format!("{PAGES}{page}.md: nobody gives this reason"));
+        }
+        if !index.contains(&format!("({page}.md)")) {
+            broken.push(format!("{PAGES}{page}.md: not in the list of README.md"));
+        }
+    }
+    assert_none(
+        "every reason in capitals has a page in docs/errors (or is listed in NO_REASONS)",
         &broken,
     );
     Ok(())
