@@ -84,7 +84,8 @@ impl Source {
 
     /// The text without tests: up to the first `#[cfg(test)]`, nothing of a file of tests.
     fn product_text(&self) -> &str {
-        if self.file_name() == "tests.rs" || self.path.contains("/tests/") {
+        let of_tests = ["/tests/", "/contract/", "/contract.rs"];
+        if self.file_name() == "tests.rs" || of_tests.iter().any(|part| self.path.contains(part)) {
             return "";
         }
         self.text
