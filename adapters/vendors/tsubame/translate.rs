@@ -5,7 +5,7 @@
 
 mod attributes;
 mod changed;
-mod codes;
+pub(super) mod codes;
 mod gather;
 mod payload;
 mod record;

@@ -4,9 +4,11 @@
 //! Read next: `../group.rs`.
 
 use musubi_proto::rules::municipality_code_valid;
+use musubi_proto::standard::common::v1::StatusOfResidence;
 
 use super::Violation;
 use crate::vendors::tsubame::row::Row;
+use crate::vendors::tsubame::translate::codes::status_of_residence;
 
 /// 異動事由: code, name, and whether it can be told as a standard event.
 const REASONS: &[(&str, &str, bool)] = &[
@@ -105,6 +107,11 @@ pub(super) fn check(row: &Row, municipality: &str) -> Result<(), Violation> {
         if !right {
             return broken(rule, item, "the code is not one of the list");
         }
+    }
+    let status = status_of_residence(row.get("zairyushikaku"));
+    if status == StatusOfResidence::Unspecified && !row.get("zairyushikaku").is_empty() {
+        let message = "the 在留資格 is not one of the list";
+        return broken("UNKNOWN_STATUS_OF_RESIDENCE", "zairyushikaku", message);
     }
     check_relation(row)?;
     check_support(row)

@@ -128,9 +128,8 @@ pub(super) fn foreign_category(code: &str) -> ForeignCategory {
     }
 }
 
-/// 在留資格. The vendor's 特定技能 and 技能実習 leave the number open, the standard does not: they
-/// stay unspecified, like every wording that is not in the list.
-pub(super) fn status_of_residence(text: &str) -> StatusOfResidence {
+/// 在留資格. A wording that is not in the list is refused when the row is checked.
+pub(in crate::vendors::tsubame) fn status_of_residence(text: &str) -> StatusOfResidence {
     use StatusOfResidence as Status;
     match text {
         "外交" => Status::Diplomat,
@@ -153,6 +152,8 @@ pub(super) fn status_of_residence(text: &str) -> StatusOfResidence {
         "介護" => Status::NursingCare,
         "興行" => Status::Entertainer,
         "技能" => Status::SkilledLabor,
+        "特定技能" => Status::SpecifiedSkilled,
+        "技能実習" => Status::TechnicalIntern,
         "特定技能１号" => Status::SpecifiedSkilled1,
         "特定技能２号" => Status::SpecifiedSkilled2,
         "技能実習１号イ" => Status::TechnicalIntern1I,
