@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::dates::NoForm;
+use super::dates::{INDEFINITE, NoForm};
 use super::fact::{Fact, Facts};
 use super::fold::Person;
 use super::kaede::code;
@@ -52,7 +52,7 @@ impl Product for Ayame {
                 "category",
                 get(Fact::ForeignCategory).map(category),
                 "expires",
-                get(Fact::StayUntil),
+                get(Fact::StayUntil).map(|day| if day == INDEFINITE { "indefinite" } else { day }),
             ),
             "residence": {
                 "status": code(

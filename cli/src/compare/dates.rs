@@ -14,6 +14,9 @@ const ERAS: &[((u32, u32, u32), &str, u32)] = &[
     ((1868, 1, 25), "明治", 1),
 ];
 
+/// How the registry writes a stay without an end (無期限).
+pub(crate) const INDEFINITE: &str = "9999-12-31";
+
 /// A value that a product has no form for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NoForm {

@@ -276,8 +276,11 @@ fn state(happening: &Happening, grants: &Grants) -> Vec<(Fact, Option<String>)> 
     if row.is_resident() {
         state.extend([(Fact::StateOn, None), (Fact::StateOnNote, None)]);
     } else if *event != "ResidentSnapshotPublished" {
-        // A snapshot shows no day of removal to any of the receivers.
         state.extend([value(Fact::StateOn), value(Fact::StateOnNote)]);
+    } else if grants.covers(event, "record.deletion.moved_out_on") {
+        // Of a removed record (除票) a snapshot shows only the day of a confirmed move.
+        let day = row.get("tenshutsukakuteinengappi");
+        state.push((Fact::StateOn, (!day.is_empty()).then(|| day.to_owned())));
     }
     state
 }

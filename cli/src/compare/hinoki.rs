@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::characters::Characters;
-use super::dates::{NoForm, era_day};
+use super::dates::{INDEFINITE, NoForm, era_day};
 use super::fact::{Fact, Facts};
 use super::fold::Person;
 use super::kaede::code;
@@ -171,6 +171,7 @@ fn stay(facts: &Facts) -> Result<String, NoForm> {
     let until = facts.get(&Fact::StayUntil).map_or("", String::as_str);
     let until = match until {
         "" => "0000000".to_owned(),
+        INDEFINITE => "9999999".to_owned(),
         date => digits(date)?,
     };
     Ok(format!("{category}{until}"))

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use sqlx::any::{AnyConnectOptions, AnyRow};
 use sqlx::{AnyConnection, ConnectOptions, Row as _};
 
-use super::dates::NoForm;
+use super::dates::{INDEFINITE, NoForm};
 use super::fact::{Fact, Facts};
 use super::fold::Person;
 use super::kaede::code;
@@ -106,7 +106,10 @@ impl Product for Momiji {
             "gaikoku_kbn": get(Fact::ForeignCategory).map(|code| format!("G{code}")),
             "zairyu_shikaku": get(Fact::StatusOfResidence),
             "zairyu_kikan": get(Fact::StayPeriod),
-            "zairyu_manryo": date(Fact::StayUntil),
+            "zairyu_manryo": match get(Fact::StayUntil) {
+                Some(INDEFINITE) => Some("99999999".to_owned()),
+                _ => date(Fact::StayUntil),
+            },
             "gaikoku_jumin_ymd": date(Fact::ForeignSince),
             "jotai_kbn": code(
                 get(Fact::State),

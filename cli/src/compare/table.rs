@@ -43,6 +43,7 @@ const PERSON_COLUMNS: &[&str] = &[
     "zairyukikan",
     "zairyukikannomanryobi",
     "gaikokujinjumintonattanengappi",
+    "tenshutsukakuteinengappi",
     "shojonengappi",
     "shojonengappi_fushohyoki",
     "shiensochikubun",

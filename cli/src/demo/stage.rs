@@ -139,10 +139,10 @@ impl<'a> Stage<'a> {
             .await
     }
 
-    /// Held units that broke a rule.
+    /// Held units that broke a rule, or wait for a missing version.
     pub(crate) async fn held(&self) -> Result<Vec<HeldUnit>> {
         let municipality = &self.scene.municipality;
-        let state = HeldState::Refused;
+        let state = HeldState::Unspecified;
         let held = self.ask(async |hub| held::all(hub, municipality, state, UNITS_MAX).await);
         Ok(held.await?.0)
     }
