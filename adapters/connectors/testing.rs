@@ -11,9 +11,9 @@ use musubi_adapter_sdk::hub::{
 };
 use musubi_proto::rules::flexible_date;
 use musubi_proto::standard::common::v1::{
-    Address, AliasName, FlexibleDate, ForeignCategory, ForeignResidentStatus, Gender,
-    HouseholdRef, PersonName, PersonRef, ProtectionFlags, ProtectionLevel, Relationship,
-    ResidentRecord, ResidentState, ResidentType, SnapshotPart, StatusOfResidence,
+    Address, AliasName, FlexibleDate, ForeignCategory, ForeignResidentStatus, Gender, HouseholdRef,
+    PersonName, PersonRef, ProtectionFlags, ProtectionLevel, Relationship, ResidentRecord,
+    ResidentState, ResidentType, SnapshotPart, StatusOfResidence,
 };
 use musubi_proto::standard::resident::v1 as resident;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -51,8 +51,13 @@ pub(crate) fn date(value: &str, notation: &str) -> Option<FlexibleDate> {
 /// A person with every item.
 pub(crate) fn record() -> ResidentRecord {
     let mut record = ResidentRecord {
-        person: Some(PersonRef { atenabango: "0001002880".to_owned(), rirekibango: 4 }),
-        household: Some(HouseholdRef { setaibango: "0050001466".to_owned() }),
+        person: Some(PersonRef {
+            atenabango: "0001002880".to_owned(),
+            rirekibango: 4,
+        }),
+        household: Some(HouseholdRef {
+            setaibango: "0050001466".to_owned(),
+        }),
         name: Some(PersonName {
             full_name: "\u{20bb7}田　愛".to_owned(),
             furigana: "ヨシダ　アイ".to_owned(),
@@ -64,9 +69,15 @@ pub(crate) fn record() -> ResidentRecord {
             ..AliasName::default()
         }),
         birth_on: date("1946-02-29", "昭和２１年２月２９日"),
-        head: Some(PersonRef { atenabango: "0001002872".to_owned(), rirekibango: 0 }),
+        head: Some(PersonRef {
+            atenabango: "0001002872".to_owned(),
+            rirekibango: 0,
+        }),
         head_unset: Some(false),
-        relationship: Some(Relationship { steps: Vec::new(), text: "子の妻".to_owned() }),
+        relationship: Some(Relationship {
+            steps: Vec::new(),
+            text: "子の妻".to_owned(),
+        }),
         became_resident_on: date("2023-05-14", ""),
         address: Some(Address {
             municipality_code: "142042".to_owned(),
@@ -118,37 +129,64 @@ pub(crate) fn protected(mut record: ResidentRecord, measures: &[&str]) -> Reside
 
 /// A move into the municipality, which may create the person.
 pub(crate) fn moved_in(record: ResidentRecord) -> Payload {
-    resident::ResidentMovedIn { record: Some(record), ..Default::default() }.into()
+    resident::ResidentMovedIn {
+        record: Some(record),
+        ..Default::default()
+    }
+    .into()
 }
 
 /// A correction of the record, which creates nobody.
 pub(crate) fn corrected(record: ResidentRecord) -> Payload {
-    resident::ResidentAttributesCorrected { record: Some(record), ..Default::default() }.into()
+    resident::ResidentAttributesCorrected {
+        record: Some(record),
+        ..Default::default()
+    }
+    .into()
 }
 
 /// A move out of the municipality.
 pub(crate) fn moved_out(mut record: ResidentRecord) -> Payload {
     record.set_resident_state(ResidentState::MovedOut);
     let deleted_on = date("2026-03-09", "");
-    resident::ResidentMovedOut { record: Some(record), deleted_on, ..Default::default() }.into()
+    resident::ResidentMovedOut {
+        record: Some(record),
+        deleted_on,
+        ..Default::default()
+    }
+    .into()
 }
 
 /// A support measure that started.
 pub(crate) fn measure_started(measure_version: u32) -> Payload {
     let measure_id = "S000012".to_owned();
-    resident::SupportMeasureStarted { measure_id, measure_version, ..Default::default() }.into()
+    resident::SupportMeasureStarted {
+        measure_id,
+        measure_version,
+        ..Default::default()
+    }
+    .into()
 }
 
 /// A support measure that ended.
 pub(crate) fn measure_ended(measure_version: u32) -> Payload {
     let measure_id = "S000012".to_owned();
-    resident::SupportMeasureEnded { measure_id, measure_version, ..Default::default() }.into()
+    resident::SupportMeasureEnded {
+        measure_id,
+        measure_version,
+        ..Default::default()
+    }
+    .into()
 }
 
 /// The header of a snapshot.
 pub(crate) fn snapshot_header() -> DeliveredEvent {
     let part = SnapshotPart::Header.into();
-    let header = resident::ResidentSnapshotPublished { part, ..Default::default() }.into();
+    let header = resident::ResidentSnapshotPublished {
+        part,
+        ..Default::default()
+    }
+    .into();
     let mut event = event("", 0, &header, &[]);
     if let Some(event) = &mut event.event {
         event.subject.clear();
@@ -215,8 +253,15 @@ pub(crate) fn single(key: &str, event: DeliveredEvent) -> Delivery {
 
 /// Outcome, reason and field of a receipt, for tables of expectations.
 pub(crate) fn told(receipt: &Receipt) -> String {
-    let outcome = receipt.outcome().as_str_name().trim_start_matches("OUTCOME_").to_owned();
-    [outcome, receipt.reason.clone(), receipt.field.clone()].join(" ").trim_end().to_owned()
+    let outcome = receipt
+        .outcome()
+        .as_str_name()
+        .trim_start_matches("OUTCOME_")
+        .to_owned();
+    [outcome, receipt.reason.clone(), receipt.field.clone()]
+        .join(" ")
+        .trim_end()
+        .to_owned()
 }
 
 /// What a scripted product does with a request.
@@ -243,7 +288,9 @@ impl Script {
     /// An answer that promises more bytes than come.
     pub(crate) fn half(body: &str) -> Self {
         let length = body.len() + 10;
-        Self::Say(format!("HTTP/1.1 200 X\r\nContent-Length: {length}\r\n\r\n{body}"))
+        Self::Say(format!(
+            "HTTP/1.1 200 X\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
     }
 
     /// An answer without a body, with one header.
@@ -306,10 +353,13 @@ async fn follow(mut stream: TcpStream, step: Script, seen: Arc<Mutex<Vec<String>
 
 fn is_whole(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes).into_owned();
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
     let length = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse().ok())?
     });
     body.len() >= length.unwrap_or(0)
 }

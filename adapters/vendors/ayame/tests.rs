@@ -1,8 +1,12 @@
 //! What leaves for Ayame, and what its answers come to.
 
+use std::path::Path;
+use std::time::Duration;
+
 use futures::future::join_all;
 use musubi_adapter_sdk::Translate;
 use musubi_adapter_sdk::hub::{DeliveredEvent, Mode};
+use musubi_products::{HttpArgs, ayame};
 use musubi_proto::standard::common::v1::{ForeignCategory, ResidentRecord};
 use serde_json::{Value, json};
 
@@ -47,17 +51,32 @@ fn a_whole_record_becomes_a_registration() {
 
 #[test]
 fn what_is_not_granted_is_not_named_and_what_is_absent_is_cleared() {
-    let paths = ["record.name", "record.alias", "record.head", "record.address", "record.foreign"];
+    let paths = [
+        "record.name",
+        "record.alias",
+        "record.head",
+        "record.address",
+        "record.foreign",
+    ];
     let cleared = json!({
         "kind": "amend", "address": null,
         "set": {"name": null, "alias": null, "headOfHousehold": null, "stay": null},
     });
-    assert_eq!(body(of_person(&corrected(ResidentRecord::default()), &paths)), cleared);
-    assert_eq!(body(of_person(&corrected(record()), &[])), json!({ "kind": "amend" }));
+    assert_eq!(
+        body(of_person(&corrected(ResidentRecord::default()), &paths)),
+        cleared
+    );
+    assert_eq!(
+        body(of_person(&corrected(record()), &[])),
+        json!({ "kind": "amend" })
+    );
     let mut kanaless = record();
     kanaless.name.as_mut().unwrap().furigana.clear();
     let set = body(of_person(&corrected(kanaless), &["record.name"]))["set"].take();
-    assert_eq!(set, json!({"name": {"full": "\u{20bb7}田　愛", "reading": null}}));
+    assert_eq!(
+        set,
+        json!({"name": {"full": "\u{20bb7}田　愛", "reading": null}})
+    );
     let only_kana = body(of_person(&corrected(record()), &["record.name.furigana"]))["set"].take();
     assert_eq!(only_kana, json!({"name": {"reading": "ヨシダ　アイ"}}));
 }
@@ -71,20 +90,29 @@ fn an_address_is_whole_or_not_told() {
     let mut undated = record();
     undated.address_since = None;
     let paths = ["record.address", "record.address_since"];
-    assert_eq!(body(of_person(&corrected(undated), &paths))["address"]["from"], Value::Null);
+    assert_eq!(
+        body(of_person(&corrected(undated), &paths))["address"]["from"],
+        Value::Null
+    );
 }
 
 #[test]
 fn states_and_stays_have_their_own_forms() {
     let paths = ["record.resident_state", "deleted_on"];
     let set = body(of_person(&moved_out(record()), &paths))["set"].take();
-    assert_eq!(set, json!({"residence": {"status": "moved_out", "on": {"date": "2026-03-09"}}}));
+    assert_eq!(
+        set,
+        json!({"residence": {"status": "moved_out", "on": {"date": "2026-03-09"}}})
+    );
     let mut forever = record();
     let foreign = forever.foreign.as_mut().unwrap();
     foreign.period_expires_on = date("9999-12-31", "");
     foreign.set_category(ForeignCategory::SpecialPermanent);
     let set = body(of_person(&corrected(forever), &["record.foreign"]))["set"].take();
-    assert_eq!(set, json!({"stay": {"category": "special_permanent", "expires": "indefinite"}}));
+    assert_eq!(
+        set,
+        json!({"stay": {"category": "special_permanent", "expires": "indefinite"}})
+    );
 }
 
 #[test]
@@ -102,7 +130,9 @@ async fn requests_carry_id_version_and_path() {
     let product = ScriptedProduct::start(vec![Script::json(200, "{}")]).await;
     let adapter = open(Config::new(&product.address)).await.unwrap();
     for payload in [corrected(record()), measure_started(2), measure_ended(3)] {
-        adapter.deliver(single("key-1", of_person(&payload, &["measure_id"]))).await;
+        adapter
+            .deliver(single("key-1", of_person(&payload, &["measure_id"])))
+            .await;
     }
     let requests = product.requests();
     for (request, line) in requests.iter().zip([
@@ -114,8 +144,16 @@ async fn requests_carry_id_version_and_path() {
         assert!(request.contains(r#""changeId":"key-1""#), "{request}");
     }
     assert!(requests[0].contains("if-version: 4\r\n"), "{}", requests[0]);
-    assert!(requests[1].contains(r#""ended":false,"version":2"#), "{}", requests[1]);
-    assert!(requests[2].contains(r#""ended":true,"version":3"#), "{}", requests[2]);
+    assert!(
+        requests[1].contains(r#""ended":false,"version":2"#),
+        "{}",
+        requests[1]
+    );
+    assert!(
+        requests[2].contains(r#""ended":true,"version":3"#),
+        "{}",
+        requests[2]
+    );
 }
 
 #[tokio::test]
@@ -126,39 +164,69 @@ async fn each_answer_has_its_outcome() {
     let refused = r#"{"error":{"code":"too_long","property":"set.name.full","detail":"山田"}}"#;
     let unknown = r#"{"error":{"code":"unknown_person","detail":"…"}}"#;
     let cases = [
-        (Script::json(200, r#"{"result":"applied","version":4}"#), "APPLIED"),
-        (Script::json(200, r#"{"result":"already_applied","version":4}"#), "DUPLICATE"),
+        (
+            Script::json(200, r#"{"result":"applied","version":4}"#),
+            "APPLIED",
+        ),
+        (
+            Script::json(200, r#"{"result":"already_applied","version":4}"#),
+            "DUPLICATE",
+        ),
         (Script::json(409, &held(6)), "SUPERSEDED"),
         (Script::json(409, &held(4)), "DUPLICATE"),
         (Script::json(404, unknown), "NOT_RELEVANT UNKNOWN_PERSON"),
-        (Script::json(422, refused), "REJECTED TOO_LONG set.name.full"),
+        (
+            Script::json(422, refused),
+            "REJECTED TOO_LONG set.name.full",
+        ),
         (Script::bare(503, "Retry-After: 3"), "RETRY BUSY"),
         (Script::bare(403, "X-A: b"), "PAUSE CREDENTIALS"),
         (Script::json(200, "{}"), "UNKNOWN UNPROMISED_ANSWER"),
-        (Script::json(200, r#"{"result":"applied","version":5}"#), "UNKNOWN UNPROMISED_ANSWER"),
+        (
+            Script::json(200, r#"{"result":"applied","version":5}"#),
+            "UNKNOWN UNPROMISED_ANSWER",
+        ),
         (Script::json(200, "<html>"), "UNKNOWN UNPROMISED_ANSWER"),
         (Script::json(404, "{}"), "UNKNOWN UNPROMISED_ANSWER"),
-        (Script::half(r#"{"result":"applied","version":4}"#), "UNKNOWN CONNECTION_LOST"),
+        (
+            Script::half(r#"{"result":"applied","version":4}"#),
+            "UNKNOWN CONNECTION_LOST",
+        ),
         (Script::Hang, "UNKNOWN CONNECTION_LOST"),
         (Script::Keep, "UNKNOWN TIMED_OUT"),
     ];
     for (script, expected) in cases {
         let product = ScriptedProduct::start(vec![script.clone()]).await;
-        let config = Config { request_timeout_ms: 300, ..Config::new(&product.address) };
+        let config = Config {
+            request_timeout_ms: 300,
+            ..Config::new(&product.address)
+        };
         let adapter = open(config).await.unwrap();
-        let receipt = adapter.deliver(single("k", of_person(&corrected(record()), &[]))).await;
+        let receipt = adapter
+            .deliver(single("k", of_person(&corrected(record()), &[])))
+            .await;
         assert_eq!(told(&receipt), expected, "{script:?}");
         assert!(!receipt.message.contains("山田"), "{}", receipt.message);
-        assert_eq!(product.requests().len(), 1, "an adapter never repeats: {script:?}");
+        assert_eq!(
+            product.requests().len(),
+            1,
+            "an adapter never repeats: {script:?}"
+        );
     }
     let adapter = open(Config::new("http://127.0.0.1:1")).await.unwrap();
-    assert_eq!(told(&adapter.deliver(single("k", snapshot_header())).await), "NOT_RELEVANT NO_PERSON");
+    assert_eq!(
+        told(&adapter.deliver(single("k", snapshot_header())).await),
+        "NOT_RELEVANT NO_PERSON"
+    );
 }
 
 /// Delivers three changes at once while the product is being filled.
 async fn fill(script: Script) -> (Vec<String>, Vec<String>) {
     let product = ScriptedProduct::start(vec![script]).await;
-    let config = Config { bulk_wait_ms: 200, ..Config::new(&product.address) };
+    let config = Config {
+        bulk_wait_ms: 200,
+        ..Config::new(&product.address)
+    };
     let adapter = open(config).await.unwrap();
     let deliveries = (1..=3_u64).map(|number| {
         let event = event(&format!("{number}"), 4, &moved_in(record()), WHOLE_RECORD);
@@ -172,19 +240,29 @@ async fn fill(script: Script) -> (Vec<String>, Vec<String>) {
 #[tokio::test]
 async fn changes_of_a_filling_share_a_request_and_have_their_own_answers() {
     let lines = concat!(
-        r#"{"line":1,"no":"1","status":200,"result":"applied","version":4}"#, "\n",
+        r#"{"line":1,"no":"1","status":200,"result":"applied","version":4}"#,
+        "\n",
         r#"{"line":2,"no":"2","status":409,"error":{"code":"version_not_newer"},"heldVersion":9}"#,
         "\n",
         r#"{"line":3,"no":"3","status":422,"error":{"code":"bad_date","property":"set.birth"}}"#,
         "\n"
     );
     let (told, requests) = fill(Script::json(200, lines)).await;
-    assert_eq!(told, ["APPLIED", "SUPERSEDED", "REJECTED BAD_DATE set.birth"]);
+    assert_eq!(
+        told,
+        ["APPLIED", "SUPERSEDED", "REJECTED BAD_DATE set.birth"]
+    );
     assert_eq!(requests.len(), 1);
-    assert!(requests[0].starts_with("POST /v2/bulk HTTP"), "{}", requests[0]);
+    assert!(
+        requests[0].starts_with("POST /v2/bulk HTTP"),
+        "{}",
+        requests[0]
+    );
     let body = requests[0].split_once("\r\n\r\n").unwrap().1;
-    let sent: Vec<Value> =
-        body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let sent: Vec<Value> = body
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     for (line, number) in sent.iter().zip(["1", "2", "3"]) {
         assert_eq!(line["no"], number);
         assert_eq!(line["ifVersion"], 4);
@@ -196,11 +274,155 @@ async fn changes_of_a_filling_share_a_request_and_have_their_own_answers() {
 #[tokio::test]
 async fn a_line_without_its_own_answer_is_unknown_and_a_busy_product_is_tried_later() {
     let lines = concat!(
-        r#"{"line":1,"no":"1","status":200,"result":"applied","version":4}"#, "\n",
-        r#"{"line":3,"no":"2","status":200,"result":"applied","version":4}"#, "\n"
+        r#"{"line":1,"no":"1","status":200,"result":"applied","version":4}"#,
+        "\n",
+        r#"{"line":3,"no":"2","status":200,"result":"applied","version":4}"#,
+        "\n"
     );
     let unknown = "UNKNOWN UNPROMISED_ANSWER";
-    assert_eq!(fill(Script::json(200, lines)).await.0, ["APPLIED", unknown, unknown]);
-    assert_eq!(fill(Script::half(lines)).await.0, ["UNKNOWN CONNECTION_LOST"; 3]);
-    assert_eq!(fill(Script::bare(503, "Retry-After: 1")).await.0, ["RETRY BUSY"; 3]);
+    assert_eq!(
+        fill(Script::json(200, lines)).await.0,
+        ["APPLIED", unknown, unknown]
+    );
+    assert_eq!(
+        fill(Script::half(lines)).await.0,
+        ["UNKNOWN CONNECTION_LOST"; 3]
+    );
+    assert_eq!(
+        fill(Script::bare(503, "Retry-After: 1")).await.0,
+        ["RETRY BUSY"; 3]
+    );
+}
+
+/// The stand-in product, on a free port.
+async fn start_product(folder: &Path) -> String {
+    let address_file = folder.join("address");
+    let http = HttpArgs {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data: folder.join("data"),
+        address_file: Some(address_file.clone()),
+    };
+    tokio::spawn(ayame::run(ayame::Args { http }));
+    let wait = async {
+        loop {
+            if let Ok(address) = std::fs::read_to_string(&address_file) {
+                return address;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    format!(
+        "http://{}",
+        tokio::time::timeout(Duration::from_secs(20), wait)
+            .await
+            .unwrap()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_product_takes_every_form_of_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let adapter = open(Config::new(start_product(folder.path()).await))
+        .await
+        .unwrap();
+    let protected = protected(record(), &["S1"]);
+    let mut long = record();
+    long.name.as_mut().unwrap().full_name = "長".repeat(101);
+    let mut homeless = record();
+    homeless.address = None;
+    for (key, mode, event, expected) in [
+        (
+            "k0",
+            Mode::Live,
+            of_person(&corrected(record()), WHOLE_RECORD),
+            "NOT_RELEVANT UNKNOWN_PERSON",
+        ),
+        (
+            "k1",
+            Mode::Backfill,
+            of_person(&moved_in(protected), WHOLE_RECORD),
+            "APPLIED",
+        ),
+        (
+            "k1",
+            Mode::Backfill,
+            of_person(&moved_in(record()), WHOLE_RECORD),
+            "DUPLICATE",
+        ),
+        (
+            "k2",
+            Mode::Live,
+            of_person(&corrected(record()), WHOLE_RECORD),
+            "DUPLICATE",
+        ),
+        (
+            "k3",
+            Mode::Backfill,
+            event("0001002880", 3, &corrected(record()), &[]),
+            "SUPERSEDED",
+        ),
+        (
+            "k4",
+            Mode::Live,
+            event("0001002880", 5, &corrected(long), WHOLE_RECORD),
+            "REJECTED TOO_LONG set.name.full",
+        ),
+        (
+            "k5",
+            Mode::Live,
+            event(
+                "0001002880",
+                5,
+                &moved_out(record()),
+                &["record.resident_state", "deleted_on"],
+            ),
+            "APPLIED",
+        ),
+        (
+            "k6",
+            Mode::Live,
+            event("0001002880", 6, &corrected(homeless), &["record.address"]),
+            "APPLIED",
+        ),
+    ] {
+        let delivery = delivery(vec![unit(key, 1, vec![event])], mode);
+        assert_eq!(told(&adapter.deliver(delivery).await), expected, "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_product_takes_every_form_of_a_measure() {
+    let folder = tempfile::tempdir().unwrap();
+    let adapter = open(Config::new(start_product(folder.path()).await))
+        .await
+        .unwrap();
+    for (key, mode, event, expected) in [
+        (
+            "k7",
+            Mode::Backfill,
+            of_person(&measure_started(2), &["measure_id"]),
+            "APPLIED",
+        ),
+        (
+            "k7",
+            Mode::Live,
+            of_person(&measure_started(2), &["measure_id"]),
+            "DUPLICATE",
+        ),
+        (
+            "k8",
+            Mode::Live,
+            of_person(&measure_ended(1), &["measure_id"]),
+            "SUPERSEDED",
+        ),
+        (
+            "k9",
+            Mode::Live,
+            event("9", 0, &measure_started(1), &["measure_id"]),
+            "APPLIED",
+        ),
+    ] {
+        let delivery = delivery(vec![unit(key, 1, vec![event])], mode);
+        assert_eq!(told(&adapter.deliver(delivery).await), expected, "{key}");
+    }
 }

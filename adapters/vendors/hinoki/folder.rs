@@ -29,7 +29,7 @@ const RESULT: &str = ".kekka.csv";
 const RESULT_MANIFEST: &str = ".kekka.mf";
 
 /// Name of a request file without its ending: day and number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct FileName {
     day: u32,
     number: u32,
@@ -203,7 +203,7 @@ impl Folder {
     fn last_name(&self) -> io::Result<FileName> {
         let text = files::read(&self.root.join(LAST_NAME))?;
         let name = text.and_then(|text| FileName::parse(String::from_utf8_lossy(&text).trim()));
-        Ok(name.unwrap_or(FileName { day: 0, number: 0 }))
+        Ok(name.unwrap_or_default())
     }
 }
 

@@ -1,7 +1,11 @@
 //! What leaves for Kaede, and what its answers come to.
 
+use std::path::Path;
+use std::time::Duration;
+
 use musubi_adapter_sdk::hub::{Mode, Outcome};
 use musubi_adapter_sdk::{Deliver, Translate};
+use musubi_products::{HttpArgs, kaede};
 use musubi_proto::standard::common::v1::ResidentRecord;
 use serde_json::{Value, json};
 
@@ -24,8 +28,17 @@ fn body(event: musubi_adapter_sdk::hub::DeliveredEvent) -> Value {
 #[test]
 fn a_whole_record_becomes_a_registration() {
     let event = of_person(&moved_in(protected(record(), &["S1", "S2"])), WHOLE_RECORD);
-    let request = Translator.translate(&unit("k", 1, vec![event.clone()])).unwrap();
-    assert!(matches!(request, Request::Person { creates: true, version: 4, .. }));
+    let request = Translator
+        .translate(&unit("k", 1, vec![event.clone()]))
+        .unwrap();
+    assert!(matches!(
+        request,
+        Request::Person {
+            creates: true,
+            version: 4,
+            ..
+        }
+    ));
     let expected = json!({
         "rireki": 4, "shimei": "\u{20bb7}田　愛", "shimeiKana": "ヨシダ　アイ",
         "tsusho": "見本　愛", "tsushoKana": "ミホン　アイ",
@@ -48,11 +61,20 @@ fn what_is_not_granted_is_not_named_and_what_is_absent_is_cleared() {
         "setainushi": null,
     });
     assert_eq!(body(of_person(&corrected(bare), &paths)), cleared);
-    assert_eq!(body(of_person(&corrected(record()), &[])), json!({ "rireki": 4 }));
-    let without_address: Vec<&str> =
-        WHOLE_RECORD.iter().copied().filter(|path| *path != "record.address").collect();
+    assert_eq!(
+        body(of_person(&corrected(record()), &[])),
+        json!({ "rireki": 4 })
+    );
+    let without_address: Vec<&str> = WHOLE_RECORD
+        .iter()
+        .copied()
+        .filter(|path| *path != "record.address")
+        .collect();
     let body = body(of_person(&corrected(record()), &without_address));
-    assert!(body.get("jusho").is_none() && body.get("yubin").is_none(), "{body}");
+    assert!(
+        body.get("jusho").is_none() && body.get("yubin").is_none(),
+        "{body}"
+    );
 }
 
 #[test]
@@ -75,7 +97,10 @@ fn what_kaede_cannot_hold_is_refused_with_its_field() {
     ] {
         let unit = unit("k", 1, vec![event(person, 4, &payload, WHOLE_RECORD)]);
         let refusal = Translator.translate(&unit).unwrap_err();
-        assert_eq!((refusal.reason.as_str(), refusal.field.as_str()), ("UNMAPPABLE", field));
+        assert_eq!(
+            (refusal.reason.as_str(), refusal.field.as_str()),
+            ("UNMAPPABLE", field)
+        );
     }
 }
 
@@ -89,7 +114,9 @@ async fn requests_carry_key_method_and_path() {
         measure_started(2),
         measure_ended(3),
     ] {
-        adapter.deliver(single("key-1", of_person(&payload, &["measure_id"]))).await;
+        adapter
+            .deliver(single("key-1", of_person(&payload, &["measure_id"])))
+            .await;
     }
     let requests = product.requests();
     for (request, line) in requests.iter().zip([
@@ -100,10 +127,47 @@ async fn requests_carry_key_method_and_path() {
     ]) {
         assert!(request.starts_with(line), "{request}");
         assert!(request.contains("idempotency-key: key-1\r\n"), "{request}");
-        assert!(request.contains("content-type: application/json\r\n"), "{request}");
+        assert!(
+            request.contains("content-type: application/json\r\n"),
+            "{request}"
+        );
     }
-    assert!(requests[2].ends_with(r#"{"han":2,"shuryo":false}"#), "{}", requests[2]);
-    assert!(requests[3].ends_with(r#"{"han":3,"shuryo":true}"#), "{}", requests[3]);
+    assert!(
+        requests[2].ends_with(r#"{"han":2,"shuryo":false}"#),
+        "{}",
+        requests[2]
+    );
+    assert!(
+        requests[3].ends_with(r#"{"han":3,"shuryo":true}"#),
+        "{}",
+        requests[3]
+    );
+}
+
+/// Delivers once to each scripted product and compares what the receipt tells.
+async fn check(cases: Vec<(Script, &str)>) {
+    for (script, expected) in cases {
+        let product = ScriptedProduct::start(vec![script.clone()]).await;
+        let config = Config {
+            request_timeout_ms: 300,
+            ..Config::new(&product.address)
+        };
+        let adapter = open(config).await.unwrap();
+        let receipt = adapter
+            .deliver(single("k", of_person(&corrected(record()), &[])))
+            .await;
+        assert_eq!(told(&receipt), expected, "{script:?}");
+        assert!(!receipt.message.contains("山田"), "{}", receipt.message);
+        assert_eq!(
+            product.requests().len(),
+            1,
+            "an adapter never repeats: {script:?}"
+        );
+        if expected == "RETRY BUSY" {
+            let seconds = receipt.retry_after.unwrap().seconds;
+            assert!(seconds == 7 || seconds == 1, "{seconds}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -113,53 +177,80 @@ async fn each_answer_has_its_outcome() {
         format!(r#"{{"error":{{"code":"FURUI_RIREKI","setsumei":"…"}},"hojiRireki":{held}}}"#)
     };
     let refused = r#"{"error":{"code":"NAGASA","komoku":"jusho","setsumei":"山田　太郎"}}"#;
-    let cases = [
-        (Script::json(201, r#"{"kekka":"TOROKU","rireki":4}"#), "APPLIED"),
-        (Script::json(200, r#"{"kekka":"KOSHIN","rireki":4}"#), "APPLIED"),
-        (Script::json(200, r#"{"kekka":"SUMI","rireki":4}"#), "DUPLICATE"),
+    check(vec![
+        (
+            Script::json(201, r#"{"kekka":"TOROKU","rireki":4}"#),
+            "APPLIED",
+        ),
+        (
+            Script::json(200, r#"{"kekka":"KOSHIN","rireki":4}"#),
+            "APPLIED",
+        ),
+        (
+            Script::json(200, r#"{"kekka":"SUMI","rireki":4}"#),
+            "DUPLICATE",
+        ),
         (Script::json(409, &held(6)), "SUPERSEDED"),
         (Script::json(409, &held(4)), "DUPLICATE"),
         (Script::json(409, &held(3)), "UNKNOWN UNPROMISED_ANSWER"),
-        (Script::json(404, &error("MITOROKU")), "NOT_RELEVANT UNKNOWN_PERSON"),
+        (
+            Script::json(404, &error("MITOROKU")),
+            "NOT_RELEVANT UNKNOWN_PERSON",
+        ),
         (Script::json(400, refused), "REJECTED NAGASA jusho"),
         (Script::bare(503, "Retry-After: 7"), "RETRY BUSY"),
         (Script::bare(429, "X-A: b"), "RETRY BUSY"),
         (Script::bare(401, "X-A: b"), "PAUSE CREDENTIALS"),
         (Script::bare(405, "X-A: b"), "PAUSE CONFIGURATION"),
-        (Script::bare(302, "Location: http://127.0.0.1:1/"), "PAUSE CONFIGURATION"),
+        (
+            Script::bare(302, "Location: http://127.0.0.1:1/"),
+            "PAUSE CONFIGURATION",
+        ),
         (Script::bare(413, "X-A: b"), "REJECTED TOO_LARGE"),
         (Script::bare(500, "X-A: b"), "UNKNOWN UNPROMISED_ANSWER"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_promised_proves_nothing() {
+    check(vec![
         (Script::json(200, "{}"), "UNKNOWN UNPROMISED_ANSWER"),
-        (Script::json(200, r#"{"kekka":"KOSHIN","rireki":5}"#), "UNKNOWN UNPROMISED_ANSWER"),
-        (Script::json(201, r#"{"kekka":"KOSHIN","rireki":4}"#), "UNKNOWN UNPROMISED_ANSWER"),
+        (
+            Script::json(200, r#"{"kekka":"KOSHIN","rireki":5}"#),
+            "UNKNOWN UNPROMISED_ANSWER",
+        ),
+        (
+            Script::json(201, r#"{"kekka":"KOSHIN","rireki":4}"#),
+            "UNKNOWN UNPROMISED_ANSWER",
+        ),
         (Script::json(200, "<html>"), "UNKNOWN UNPROMISED_ANSWER"),
         (Script::json(404, "<html>"), "UNKNOWN UNPROMISED_ANSWER"),
         (Script::json(400, "<html>"), "UNKNOWN UNPROMISED_ANSWER"),
-        (Script::half(r#"{"kekka":"KOSHIN","rireki":4}"#), "UNKNOWN CONNECTION_LOST"),
-        (Script::Say("garbage\r\n\r\n".to_owned()), "UNKNOWN CONNECTION_LOST"),
+        (
+            Script::half(r#"{"kekka":"KOSHIN","rireki":4}"#),
+            "UNKNOWN CONNECTION_LOST",
+        ),
+        (
+            Script::Say("garbage\r\n\r\n".to_owned()),
+            "UNKNOWN CONNECTION_LOST",
+        ),
         (Script::Hang, "UNKNOWN CONNECTION_LOST"),
         (Script::Keep, "UNKNOWN TIMED_OUT"),
-        (Script::json(200, &"x".repeat(100_000)), "UNKNOWN ANSWER_TOO_LARGE"),
-    ];
-    for (script, expected) in cases {
-        let product = ScriptedProduct::start(vec![script.clone()]).await;
-        let config = Config { request_timeout_ms: 300, ..Config::new(&product.address) };
-        let adapter = open(config).await.unwrap();
-        let receipt = adapter.deliver(single("k", of_person(&corrected(record()), &[]))).await;
-        assert_eq!(told(&receipt), expected, "{script:?}");
-        assert!(!receipt.message.contains("山田"), "{}", receipt.message);
-        assert_eq!(product.requests().len(), 1, "an adapter never repeats: {script:?}");
-        if expected == "RETRY BUSY" {
-            let seconds = receipt.retry_after.unwrap().seconds;
-            assert!(seconds == 7 || seconds == 1, "{seconds}");
-        }
-    }
+        (
+            Script::json(200, &"x".repeat(100_000)),
+            "UNKNOWN ANSWER_TOO_LARGE",
+        ),
+    ])
+    .await;
 }
 
 #[tokio::test]
 async fn a_product_that_is_away_is_tried_later_and_nothing_was_sent() {
     let adapter = open(Config::new("http://127.0.0.1:1")).await.unwrap();
-    let receipt = adapter.deliver(single("k", of_person(&corrected(record()), &[]))).await;
+    let receipt = adapter
+        .deliver(single("k", of_person(&corrected(record()), &[])))
+        .await;
     assert_eq!(told(&receipt), "RETRY UNREACHABLE");
 }
 
@@ -181,10 +272,19 @@ async fn nothing_is_sent_for_headers_shadows_and_what_cannot_be_expressed() {
 async fn measures_have_versions_of_their_own() {
     let older = r#"{"error":{"code":"FURUI_HAN","setsumei":"…"},"hojiHan":5}"#;
     for (script, outcome) in [
-        (Script::json(200, r#"{"kekka":"KOSHIN","han":2,"mitoroku":true}"#), Outcome::Applied),
-        (Script::json(200, r#"{"kekka":"SUMI","han":2}"#), Outcome::Duplicate),
+        (
+            Script::json(200, r#"{"kekka":"KOSHIN","han":2,"mitoroku":true}"#),
+            Outcome::Applied,
+        ),
+        (
+            Script::json(200, r#"{"kekka":"SUMI","han":2}"#),
+            Outcome::Duplicate,
+        ),
         (Script::json(409, older), Outcome::Superseded),
-        (Script::json(404, r#"{"error":{"code":"MITOROKU"}}"#), Outcome::Unknown),
+        (
+            Script::json(404, r#"{"error":{"code":"MITOROKU"}}"#),
+            Outcome::Unknown,
+        ),
     ] {
         let product = ScriptedProduct::start(vec![script]).await;
         let adapter = open(Config::new(&product.address)).await.unwrap();
@@ -195,7 +295,138 @@ async fn measures_have_versions_of_their_own() {
 
 #[tokio::test]
 async fn addresses_that_are_none_are_refused() {
-    for address in ["", "ftp://a", "https://a", "http://", "a:80", "http://a/?b=c"] {
+    for address in [
+        "",
+        "ftp://a",
+        "https://a",
+        "http://",
+        "a:80",
+        "http://a/?b=c",
+    ] {
         assert!(open(Config::new(address)).await.is_err(), "{address}");
+    }
+}
+
+/// The stand-in product, on a free port.
+async fn start_product(folder: &Path) -> String {
+    let address_file = folder.join("address");
+    let http = HttpArgs {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data: folder.join("data"),
+        address_file: Some(address_file.clone()),
+    };
+    tokio::spawn(kaede::run(kaede::Args {
+        http,
+        flaky: 0,
+        seed: 1,
+    }));
+    let wait = async {
+        loop {
+            if let Ok(address) = std::fs::read_to_string(&address_file) {
+                return address;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    format!(
+        "http://{}",
+        tokio::time::timeout(Duration::from_secs(20), wait)
+            .await
+            .unwrap()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_product_takes_every_form_of_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let adapter = open(Config::new(start_product(folder.path()).await))
+        .await
+        .unwrap();
+    let protected = protected(record(), &["S1"]);
+    let mut long = record();
+    long.name.as_mut().unwrap().full_name = "長".repeat(101);
+    for (key, event, expected) in [
+        (
+            "k0",
+            of_person(&corrected(record()), WHOLE_RECORD),
+            "NOT_RELEVANT UNKNOWN_PERSON",
+        ),
+        (
+            "k1",
+            of_person(&moved_in(protected.clone()), WHOLE_RECORD),
+            "APPLIED",
+        ),
+        (
+            "k1",
+            of_person(&moved_in(protected), WHOLE_RECORD),
+            "DUPLICATE",
+        ),
+        (
+            "k2",
+            of_person(&corrected(record()), WHOLE_RECORD),
+            "DUPLICATE",
+        ),
+        (
+            "k3",
+            event("0001002880", 3, &corrected(record()), &[]),
+            "SUPERSEDED",
+        ),
+        (
+            "k4",
+            event("0001002880", 5, &corrected(long), WHOLE_RECORD),
+            "REJECTED NAGASA shimei",
+        ),
+        (
+            "k5",
+            event(
+                "0001002880",
+                5,
+                &moved_out(record()),
+                &["record.resident_state", "deleted_on"],
+            ),
+            "APPLIED",
+        ),
+    ] {
+        assert_eq!(
+            told(&adapter.deliver(single(key, event)).await),
+            expected,
+            "{key}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_product_takes_every_form_of_a_measure() {
+    let folder = tempfile::tempdir().unwrap();
+    let adapter = open(Config::new(start_product(folder.path()).await))
+        .await
+        .unwrap();
+    for (key, event, expected) in [
+        (
+            "k6",
+            event("0001002880", 0, &measure_started(2), &["measure_id"]),
+            "APPLIED",
+        ),
+        (
+            "k6",
+            event("0001002880", 0, &measure_started(2), &["measure_id"]),
+            "DUPLICATE",
+        ),
+        (
+            "k7",
+            event("0001002880", 0, &measure_ended(1), &["measure_id"]),
+            "SUPERSEDED",
+        ),
+        (
+            "k8",
+            event("9", 0, &measure_started(1), &["measure_id"]),
+            "APPLIED",
+        ),
+    ] {
+        assert_eq!(
+            told(&adapter.deliver(single(key, event)).await),
+            expected,
+            "{key}"
+        );
     }
 }

@@ -45,7 +45,10 @@ impl Config {
         if known.iter().any(|scheme| self.database.starts_with(scheme)) {
             return Ok(());
         }
-        Err(OpenError::config(PRODUCT, "`database` is no address of SQLite or PostgreSQL"))
+        Err(OpenError::config(
+            PRODUCT,
+            "`database` is no address of SQLite or PostgreSQL",
+        ))
     }
 
     /// How often to look for results.

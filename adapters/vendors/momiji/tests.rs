@@ -26,21 +26,46 @@ fn members(events: Vec<DeliveredEvent>) -> Vec<Member> {
 fn items(event: DeliveredEvent) -> Vec<String> {
     let members = members(vec![event]);
     let items = members[0].items.iter();
-    items.map(|(name, value)| format!("{name}={}", value.as_deref().unwrap_or("-"))).collect()
+    items
+        .map(|(name, value)| format!("{name}={}", value.as_deref().unwrap_or("-")))
+        .collect()
 }
 
 #[test]
 fn a_whole_record_becomes_a_registering_row() {
     let event = of_person(&moved_in(protected(record(), &["S1", "S2"])), WHOLE_RECORD);
     let expected = [
-        "banchi=２０番１８号", "gaikoku_jumin_ymd=20230514", "gaikoku_kbn=G1", "jotai_fusho=-",
-        "jotai_kbn=10", "jotai_ymd=-", "jumin_fusho=-", "jumin_kbn=02", "jumin_ymd=20230514",
-        "jutei_fusho=-", "jutei_ymd=20260224", "katagaki=海岸荘\n１０４", "ken=神奈川県",
-        "machi=鎌倉山三丁目", "machi_cd=0012003", "nushi_misettei=0", "nushi_no=0001002872",
-        "seibetsu=2", "setai_no=0050001466", "shi=鎌倉市", "shimei=\u{20bb7}田　愛",
-        "shimei_kana=ヨシダ　アイ", "tsusho=見本　愛", "tsusho_kana=ミホン　アイ",
-        "umare_fusho=昭和２１年２月２９日", "umare_ymd=19460229", "yubin_no=2480031",
-        "zairyu_kikan=３年", "zairyu_manryo=20280829", "zairyu_shikaku=留学", "zokugara=子の妻",
+        "banchi=２０番１８号",
+        "gaikoku_jumin_ymd=20230514",
+        "gaikoku_kbn=G1",
+        "jotai_fusho=-",
+        "jotai_kbn=10",
+        "jotai_ymd=-",
+        "jumin_fusho=-",
+        "jumin_kbn=02",
+        "jumin_ymd=20230514",
+        "jutei_fusho=-",
+        "jutei_ymd=20260224",
+        "katagaki=海岸荘\n１０４",
+        "ken=神奈川県",
+        "machi=鎌倉山三丁目",
+        "machi_cd=0012003",
+        "nushi_misettei=0",
+        "nushi_no=0001002872",
+        "seibetsu=2",
+        "setai_no=0050001466",
+        "shi=鎌倉市",
+        "shimei=\u{20bb7}田　愛",
+        "shimei_kana=ヨシダ　アイ",
+        "tsusho=見本　愛",
+        "tsusho_kana=ミホン　アイ",
+        "umare_fusho=昭和２１年２月２９日",
+        "umare_ymd=19460229",
+        "yubin_no=2480031",
+        "zairyu_kikan=３年",
+        "zairyu_manryo=20280829",
+        "zairyu_shikaku=留学",
+        "zokugara=子の妻",
     ];
     assert_eq!(items(event.clone()), expected);
     let member = members(vec![event]).remove(0);
@@ -51,14 +76,30 @@ fn a_whole_record_becomes_a_registering_row() {
 #[test]
 fn what_is_not_granted_is_not_named_and_what_is_absent_is_cleared() {
     assert!(items(of_person(&corrected(record()), &[])).is_empty());
-    let bare = of_person(&corrected(ResidentRecord::default()), &["record.address", "record.head"]);
+    let bare = of_person(
+        &corrected(ResidentRecord::default()),
+        &["record.address", "record.head"],
+    );
     let cleared = [
-        "banchi=-", "katagaki=-", "ken=-", "machi=-", "machi_cd=-", "nushi_misettei=1",
-        "nushi_no=-", "shi=-", "yubin_no=-",
+        "banchi=-",
+        "katagaki=-",
+        "ken=-",
+        "machi=-",
+        "machi_cd=-",
+        "nushi_misettei=1",
+        "nushi_no=-",
+        "shi=-",
+        "yubin_no=-",
     ];
     assert_eq!(items(bare), cleared);
-    let out = of_person(&moved_out(record()), &["record.resident_state", "deleted_on"]);
-    assert_eq!(items(out), ["jotai_fusho=-", "jotai_kbn=20", "jotai_ymd=20260309"]);
+    let out = of_person(
+        &moved_out(record()),
+        &["record.resident_state", "deleted_on"],
+    );
+    assert_eq!(
+        items(out),
+        ["jotai_fusho=-", "jotai_kbn=20", "jotai_ymd=20260309"]
+    );
     let mut forever = record();
     forever.foreign.as_mut().unwrap().period_expires_on = date("9999-12-31", "");
     let event = of_person(&corrected(forever), &["record.foreign.period_expires_on"]);
@@ -74,7 +115,10 @@ fn one_member_that_cannot_be_expressed_refuses_the_unit() {
         event("2", 1, &moved_in(dayless), WHOLE_RECORD),
     ];
     let refusal = Translator.translate(&unit("k", 1, events)).unwrap_err();
-    assert_eq!((refusal.reason.as_str(), refusal.field.as_str()), ("UNMAPPABLE", "record.birth_on"));
+    assert_eq!(
+        (refusal.reason.as_str(), refusal.field.as_str()),
+        ("UNMAPPABLE", "record.birth_on")
+    );
 }
 
 #[test]
@@ -87,13 +131,38 @@ fn the_strongest_member_decides_and_a_missing_one_proves_nothing() {
     let row = |line: i64, code: &str, held: Option<i64>| ResultRow {
         line,
         code: code.to_owned(),
-        column: if code.starts_with('1') { "katagaki".to_owned() } else { String::new() },
+        column: if code.starts_with('1') {
+            "katagaki".to_owned()
+        } else {
+            String::new()
+        },
         held,
     };
     let cases = [
-        (vec![row(0, "00", None), row(1, "03", None), row(2, "00", Some(7))], "APPLIED"),
-        (vec![row(0, "00", None), row(1, "02", Some(5)), row(2, "02", Some(7))], "DUPLICATE"),
-        (vec![row(0, "00", None), row(1, "02", Some(5)), row(2, "03", None)], "SUPERSEDED"),
+        (
+            vec![
+                row(0, "00", None),
+                row(1, "03", None),
+                row(2, "00", Some(7)),
+            ],
+            "APPLIED",
+        ),
+        (
+            vec![
+                row(0, "00", None),
+                row(1, "02", Some(5)),
+                row(2, "02", Some(7)),
+            ],
+            "DUPLICATE",
+        ),
+        (
+            vec![
+                row(0, "00", None),
+                row(1, "02", Some(5)),
+                row(2, "03", None),
+            ],
+            "SUPERSEDED",
+        ),
         (
             vec![row(0, "00", None), row(1, "03", None), row(2, "03", None)],
             "NOT_RELEVANT UNKNOWN_PERSON",
@@ -102,7 +171,10 @@ fn the_strongest_member_decides_and_a_missing_one_proves_nothing() {
             vec![row(0, "10", None), row(1, "20", None), row(2, "11", None)],
             "REJECTED TOO_LONG katagaki",
         ),
-        (vec![row(0, "00", None), row(1, "00", Some(4))], "UNKNOWN UNPROMISED_ANSWER"),
+        (
+            vec![row(0, "00", None), row(1, "00", Some(4))],
+            "UNKNOWN UNPROMISED_ANSWER",
+        ),
         (vec![row(0, "77", None)], "UNKNOWN UNPROMISED_ANSWER"),
         (vec![], "UNKNOWN UNPROMISED_ANSWER"),
     ];
@@ -111,11 +183,13 @@ fn the_strongest_member_decides_and_a_missing_one_proves_nothing() {
         let receipt = musubi_adapter_sdk::receipt(&Delivery::default(), answer);
         assert_eq!(told(&receipt), expected, "{rows:?}");
     }
-    let former = [row(0, "00", None), row(1, "00", Some(4)), row(2, "00", Some(7))];
-    let receipt = musubi_adapter_sdk::receipt(
-        &Delivery::default(),
-        answer::read_former(&former, &members),
-    );
+    let former = [
+        row(0, "00", None),
+        row(1, "00", Some(4)),
+        row(2, "00", Some(7)),
+    ];
+    let receipt =
+        musubi_adapter_sdk::receipt(&Delivery::default(), answer::read_former(&former, &members));
     assert_eq!(told(&receipt), "DUPLICATE");
 }
 
@@ -130,18 +204,28 @@ impl Product {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = format!("sqlite://{}", folder.path().join("momiji.db").display());
-        let mut product = Self { _folder: folder, database, task: tokio::spawn(async {}) };
+        let mut product = Self {
+            _folder: folder,
+            database,
+            task: tokio::spawn(async {}),
+        };
         product.restart();
         product
     }
 
     fn restart(&mut self) {
-        let args = momiji::Args { database: self.database.clone(), poll_ms: 5 };
+        let args = momiji::Args {
+            database: self.database.clone(),
+            poll_ms: 5,
+        };
         self.task = tokio::spawn(async move { momiji::run(args).await.unwrap() });
     }
 
     async fn adapter(&self) -> Arc<dyn Deliver> {
-        let config = Config { poll_ms: 5, ..Config::new(&self.database) };
+        let config = Config {
+            poll_ms: 5,
+            ..Config::new(&self.database)
+        };
         open(config).await.unwrap()
     }
 
@@ -163,7 +247,9 @@ impl Product {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), wait)
+            .await
+            .unwrap();
     }
 }
 
@@ -177,7 +263,9 @@ async fn first(adapter: &Arc<dyn Deliver>, delivery: Delivery) -> String {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), deliver).await.unwrap()
+    tokio::time::timeout(Duration::from_secs(20), deliver)
+        .await
+        .unwrap()
 }
 
 fn group(key: &str, sequence: u64, events: Vec<DeliveredEvent>) -> Delivery {
@@ -192,7 +280,10 @@ async fn units_get_through_and_each_result_has_its_outcome() {
         of_person(&moved_in(record()), WHOLE_RECORD),
         event("2", 1, &moved_in(record()), WHOLE_RECORD),
     ];
-    assert_eq!(first(&adapter, group("k1", 1, household.clone())).await, "APPLIED");
+    assert_eq!(
+        first(&adapter, group("k1", 1, household.clone())).await,
+        "APPLIED"
+    );
     let unknown = event("3", 1, &corrected(record()), WHOLE_RECORD);
     let mut long = record();
     long.address.as_mut().unwrap().building = "あ".repeat(301);
@@ -200,19 +291,39 @@ async fn units_get_through_and_each_result_has_its_outcome() {
         (group("k1", 1, household.clone()), "DUPLICATE"),
         (group("k2", 2, household), "DUPLICATE"),
         (single("k3", unknown), "NOT_RELEVANT UNKNOWN_PERSON"),
-        (single("k4", event("2", 2, &corrected(long), WHOLE_RECORD)), "REJECTED TOO_LONG katagaki"),
-        (single("k5", event("2", 2, &corrected(record()), &[])), "APPLIED"),
-        (single("k6", event("2", 1, &corrected(record()), &[])), "SUPERSEDED"),
-        (single("k7", event("2", 0, &measure_started(2), &["measure_id"])), "APPLIED"),
-        (single("k8", event("2", 0, &measure_ended(1), &["measure_id"])), "SUPERSEDED"),
-        (single("k9", event("9", 0, &measure_started(1), &["measure_id"])), "APPLIED"),
+        (
+            single("k4", event("2", 2, &corrected(long), WHOLE_RECORD)),
+            "REJECTED TOO_LONG katagaki",
+        ),
+        (
+            single("k5", event("2", 2, &corrected(record()), &[])),
+            "APPLIED",
+        ),
+        (
+            single("k6", event("2", 1, &corrected(record()), &[])),
+            "SUPERSEDED",
+        ),
+        (
+            single("k7", event("2", 0, &measure_started(2), &["measure_id"])),
+            "APPLIED",
+        ),
+        (
+            single("k8", event("2", 0, &measure_ended(1), &["measure_id"])),
+            "SUPERSEDED",
+        ),
+        (
+            single("k9", event("9", 0, &measure_started(1), &["measure_id"])),
+            "APPLIED",
+        ),
         (single("k10", snapshot_header()), "NOT_RELEVANT NO_PERSON"),
     ] {
         let key = delivery.units[0].idempotency_key.clone();
         assert_eq!(told(&adapter.deliver(delivery).await), expected, "{key}");
     }
     product.wait_for("SELECT COUNT(*) FROM hihokensha", 2).await;
-    product.wait_for("SELECT SUM(hogo_flg) FROM hihokensha", 1).await;
+    product
+        .wait_for("SELECT SUM(hogo_flg) FROM hihokensha", 1)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,9 +336,19 @@ async fn a_withheld_item_stays_and_an_empty_one_is_cleared() {
     changed.alias = None;
     changed.address = None;
     let change = event("0001002880", 5, &corrected(changed), &["record.alias"]);
-    assert_eq!(told(&adapter.deliver(single("k2", change)).await), "APPLIED");
-    product.wait_for("SELECT COUNT(*) FROM hihokensha WHERE tsusho IS NULL", 1).await;
-    product.wait_for("SELECT COUNT(*) FROM hihokensha WHERE machi_cd = '0012003'", 1).await;
+    assert_eq!(
+        told(&adapter.deliver(single("k2", change)).await),
+        "APPLIED"
+    );
+    product
+        .wait_for("SELECT COUNT(*) FROM hihokensha WHERE tsusho IS NULL", 1)
+        .await;
+    product
+        .wait_for(
+            "SELECT COUNT(*) FROM hihokensha WHERE machi_cd = '0012003'",
+            1,
+        )
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -242,7 +363,9 @@ async fn a_unit_that_already_lies_there_is_waited_for_and_not_written_again() {
         let (adapter, change) = (Arc::clone(&adapter), change.clone());
         async move { adapter.deliver(change).await }
     });
-    product.wait_for("SELECT COUNT(*) FROM if_shori_marker", 1).await;
+    product
+        .wait_for("SELECT COUNT(*) FROM if_shori_marker", 1)
+        .await;
     // The adapter dies while the unit waits; its successor gets the unit again.
     lost.abort();
     drop(adapter);
@@ -254,7 +377,9 @@ async fn a_unit_that_already_lies_there_is_waited_for_and_not_written_again() {
     product.restart();
     assert_eq!(again.await.unwrap(), "APPLIED");
     assert_eq!(told(&successor.deliver(change).await), "DUPLICATE");
-    product.wait_for("SELECT COUNT(*) FROM if_kekka WHERE gyo = 0", 2).await;
+    product
+        .wait_for("SELECT COUNT(*) FROM if_kekka WHERE gyo = 0", 2)
+        .await;
 }
 
 #[tokio::test]
@@ -262,7 +387,9 @@ async fn a_database_that_is_away_is_tried_later_and_a_wrong_address_is_refused()
     let folder = tempfile::tempdir().unwrap();
     let nowhere = format!("sqlite://{}", folder.path().join("none.db").display());
     let adapter = open(Config::new(nowhere)).await.unwrap();
-    let receipt = adapter.deliver(single("k", of_person(&corrected(record()), &[]))).await;
+    let receipt = adapter
+        .deliver(single("k", of_person(&corrected(record()), &[])))
+        .await;
     assert_eq!(told(&receipt), "RETRY DATABASE");
     for wrong in ["", "mysql://a/b", "momiji.db"] {
         assert!(open(Config::new(wrong)).await.is_err(), "{wrong}");
