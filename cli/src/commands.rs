@@ -62,6 +62,17 @@ impl Command {
         matches!(self, Self::Serve(_) | Self::Adapter(_) | Self::Product(_))
     }
 
+    /// Name under which telemetry is exported; `None` for a command that exports none.
+    pub(crate) fn service_name(&self) -> Option<String> {
+        match self {
+            Self::Serve(_) => Some("musubi-hub".to_owned()),
+            Self::Adapter(command) => command
+                .product()
+                .map(|product| format!("musubi-adapter-{product}")),
+            _ => None,
+        }
+    }
+
     /// Runs it.
     pub(crate) async fn run(self, access: &Access) -> Result<()> {
         match self {

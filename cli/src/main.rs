@@ -37,12 +37,15 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let telemetry = telemetry::start(&cli.command);
     if cli.with_parent {
         parent::watch();
     }
-    let result = runtime().and_then(|runtime| runtime.block_on(cli.command.run(&cli.access)));
-    drop(telemetry);
+    let result = runtime().and_then(|runtime| {
+        let telemetry = telemetry::start(&cli.command, &runtime);
+        let result = runtime.block_on(cli.command.run(&cli.access));
+        telemetry.shutdown();
+        result
+    });
     match result.map_err(Failure::from) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -49,6 +49,8 @@ pub const STREAM_QUEUE: usize = 256;
 pub const RETRY_BASE: Duration = Duration::from_millis(200);
 /// Longest wait before a delivery is tried again.
 pub const RETRY_MAX: Duration = Duration::from_secs(60);
+/// Longest wait that an adapter can ask for before a delivery is tried again.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// A stream that is silent for this long is dropped and its deliveries are leased again.
 pub const STREAM_LEASE: Duration = Duration::from_secs(15);
 /// Longest wait for the first message of a stream.
@@ -67,5 +69,9 @@ pub const CONNECTION_STREAMS_MAX: u32 = 64;
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// Time that a peer has to answer a ping.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most creations of events that one span links to; more than that, backends drop.
+pub const SPAN_LINKS_MAX: usize = 127;
+/// Time between two looks at what the gauges show.
+pub const GAUGES_PERIOD: Duration = Duration::from_secs(2);
 /// Time that running calls have at shutdown.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,59 +1,29 @@
-//! What the hub says about itself: one canonical line per unit of work.
+//! What the hub says about itself: spans, metrics, one canonical line per unit of work.
 //! Called where something became true (after the decision, before or with its commit).
-//! Must never hold a name, an address, a number or a 宛名番号: pseudonyms and counts only.
-//! Read next: `docs/telemetry.md`.
+//! Must never hold a name, an address, a number or a 宛名番号: pseudonyms, ids and counts only.
+//! Read next: `docs/telemetry.md`, `telemetry/publish.rs`, `telemetry/delivery.rs`.
+//!
+//! It speaks to the OpenTelemetry API alone, which does nothing until the program sets providers.
 
-use crate::server::runner::Payload;
-use crate::store::{Done, ParkedRow, SubscriptionRow};
-use musubi_proto::hub::v1::Outcome;
-
-/// A unit got its outcome.
-pub(crate) fn delivered(row: &SubscriptionRow, done: &Done, payload: &Payload) {
-    let outcome = Outcome::try_from(done.outcome)
-        .unwrap_or_default()
-        .as_str_name();
-    tracing::debug!(
-        target: "musubi::delivery",
-        subscription = row.id,
-        product = done.product,
-        outcome,
-        attempt = done.attempt,
-        events = payload.events.len(),
-        position = payload.position.0,
-        "delivery.done"
-    );
+/// One canonical line: of live work at INFO; of a mass run at DEBUG, which would fill the log.
+macro_rules! line {
+    ($stream:expr, $($rest:tt)*) => {
+        match $stream {
+            $crate::event::Stream::Live => tracing::info!($($rest)*),
+            $crate::event::Stream::Bulk => tracing::debug!($($rest)*),
+        }
+    };
 }
 
-/// A unit was parked.
-pub(crate) fn parked(row: &SubscriptionRow, product: &str, parked: &ParkedRow) {
-    tracing::debug!(
-        target: "musubi::delivery",
-        subscription = row.id,
-        product,
-        reason = parked.reason,
-        attempt = parked.attempts,
-        "delivery.parked"
-    );
-}
+mod closed;
+mod delivery;
+mod gauges;
+mod metrics;
+mod publish;
+#[cfg(test)]
+mod tests;
+mod trace;
 
-/// A unit is tried again.
-pub(crate) fn retried(row: &SubscriptionRow, product: &str, attempt: u32) {
-    tracing::debug!(
-        target: "musubi::delivery",
-        subscription = row.id,
-        product,
-        attempt,
-        "delivery.retried"
-    );
-}
-
-/// A binding stopped.
-pub(crate) fn paused(row: &SubscriptionRow, product: &str, reason: &str) {
-    tracing::error!(
-        target: "musubi::delivery",
-        subscription = row.id,
-        product,
-        reason,
-        "delivery.paused: the adapter asked to stop; mend its configuration and start it again"
-    );
-}
+pub(crate) use delivery::{Attempt, closed, delivered, parked, paused, retried};
+pub(crate) use gauges::watch;
+pub(crate) use publish::{Appending, Publishing};

@@ -19,6 +19,8 @@ pub mod person;
 
 pub mod host;
 
+mod telemetry;
+
 pub mod limits;
 
 pub use capture::{Capture, CaptureError, Page, SourceSpec};

@@ -44,6 +44,14 @@ pub(crate) struct RunArgs {
 }
 
 impl AdapterCommand {
+    /// The product whose adapter runs, when one does.
+    pub(crate) fn product(&self) -> Option<&str> {
+        match self {
+            Self::Run(args) => Some(&args.product),
+            Self::List => None,
+        }
+    }
+
     /// Runs it.
     pub(crate) async fn run(self, access: &Access) -> Result<()> {
         match self {

@@ -30,6 +30,7 @@ use crate::log::{ReadLimit, Record, RecordKind};
 use crate::publish::candidate::{Candidate, Refused};
 use crate::publish::sequencer::{Answer, Batch, Broken, Entry};
 use crate::publish::validate::validate_unit;
+use crate::telemetry;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -190,8 +191,9 @@ fn wire_answer(answer: Answer) -> UnitAnswer {
 async fn publish(
     hub: &Hub,
     town: &Town,
-    request: PublishRequest,
+    mut request: PublishRequest,
 ) -> Result<Vec<UnitAnswer>, Failure> {
+    let publishing = telemetry::Publishing::start(&mut request);
     let m = &town.municipality;
     let captured = request.units.iter().any(|unit| unit.origin.is_some());
     let claims_epoch = captured || request.cursor.is_some() || request.capture_epoch > 0;
@@ -218,10 +220,12 @@ async fn publish(
         capture_epoch: claims_epoch.then_some(request.capture_epoch),
     };
     let mut decided = town.sequencer.publish(batch).await?.into_iter();
-    Ok(answers
+    let answers: Vec<UnitAnswer> = answers
         .into_iter()
         .filter_map(|answer| answer.or_else(|| decided.next().map(wire_answer)))
-        .collect())
+        .collect();
+    publishing.answered(&answers);
+    Ok(answers)
 }
 
 fn stored(stream: Stream, record: Record) -> Option<StoredEvent> {

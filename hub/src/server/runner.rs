@@ -281,7 +281,7 @@ impl State {
     fn closed(&self, key: UnitKey, event_ids: Vec<String>, reason: &str) -> Done {
         let mut bindings = self.row.bindings.iter().rev();
         let replaced = bindings.find(|binding| binding.state == BindingState::Replaced);
-        Done {
+        let done = Done {
             key,
             event_ids,
             attempt: 0,
@@ -291,7 +291,9 @@ impl State {
             product: replaced
                 .map(|binding| binding.product.clone())
                 .unwrap_or_default(),
-        }
+        };
+        crate::telemetry::closed(&self.row, &done);
+        done
     }
 
     fn delta(&self) -> DeliveryDelta {

@@ -131,6 +131,7 @@ impl Town {
         for row in commons.store.subscriptions(&municipality).await? {
             start_runner(&commons, &shared, &runners, row);
         }
+        crate::telemetry::watch(&commons, &municipality);
         tokio::spawn(pass_on_filled(runners.clone(), filled_queue));
         let town = Self {
             municipality,

@@ -13,6 +13,7 @@ use crate::hub::{
     CaptureCursor, GetCaptureCursorRequest, PublishRequest, PublishResponse, unit_answer::Answer,
 };
 use crate::limits::{CALL_TIMEOUT, NOT_BOUND_DELAY};
+use crate::telemetry::Captured;
 
 /// Why a round of capturing ended.
 #[derive(Debug, thiserror::Error)]
@@ -102,14 +103,17 @@ async fn round(
         .resume(answer.cursor.map(|cursor| cursor.value))
         .await?;
     loop {
-        let page = capture.next().await?;
+        let mut page = capture.next().await?;
         let units = page.units.len();
+        let captured = Captured::start(source, &mut page);
         let request = request(source, page, answer.capture_epoch);
         let answer = timeout(CALL_TIMEOUT, client.publish(request))
             .await
             .map_err(|_| RoundError::TimedOut)?
             .map_err(HubError::from)?;
-        check(units, answer.into_inner())?;
+        let answer = answer.into_inner();
+        captured.answered(&answer);
+        check(units, answer)?;
         published();
     }
 }

@@ -23,6 +23,7 @@ use crate::limits::{
     CALL_TIMEOUT, HEARTBEATS_PER_LEASE, LEASE_DEFAULT, PANIC_RETRY_AFTER, SHUTDOWN_GRACE,
 };
 use crate::receipt::{Refusal, receipt};
+use crate::telemetry;
 
 /// Messages beside receipts and credits that may wait to be sent.
 const REQUESTS_SPARE: usize = 8;
@@ -167,7 +168,7 @@ impl Session<'_> {
                 };
                 let task = self
                     .running
-                    .spawn(async move { adapter.deliver(delivery).await });
+                    .spawn(telemetry::process(adapter, delivery));
                 self.started.push((task.id(), copy));
                 Ok(())
             }

@@ -237,7 +237,9 @@ async fn append(
             .flat_map(|(_, unit)| &unit.events)
             .map(|event| record(&event.event))
             .collect();
+        let appending = crate::telemetry::Appending::start(m, stream);
         let positions = parts.log.append(m, stream, records).await?;
+        appending.appended(&of_stream, &positions);
         let mut positions = positions.into_iter();
         for (index, unit) in of_stream {
             for (event, position) in unit.events.iter().zip(positions.by_ref()) {

@@ -21,6 +21,7 @@ use crate::event::{Position, Stream};
 use crate::limits::RECEIPT_TEXT_CHARS_MAX;
 use crate::project::Receiver;
 use crate::store::{BindingState, StoreError, SubscriptionRow, UnitKey};
+use crate::telemetry::Attempt;
 
 /// An attached adapter.
 pub(super) struct Session {
@@ -33,7 +34,7 @@ pub(super) struct Session {
     pub(super) decisions: Vec<Decision<Arc<Payload>>>,
     pub(super) end: CancellationToken,
     out: mpsc::Sender<AttachResponse>,
-    sent: HashMap<String, (u64, Vec<UnitKey>)>,
+    sent: HashMap<String, (u64, Vec<UnitKey>, Attempt)>,
     /// Sequence of the last complete-up-to mark, live and bulk.
     marked: [u64; 2],
 }
@@ -171,10 +172,11 @@ impl Session {
 
     /// Takes a receipt; one for an unknown delivery changes nothing.
     pub(super) fn receipt(&mut self, receipt: &Receipt, now: i64) {
-        let Some((delivery, keys)) = self.sent.remove(&receipt.delivery_id) else {
+        let Some((delivery, keys, attempt)) = self.sent.remove(&receipt.delivery_id) else {
             tracing::debug!("a receipt for a delivery that is not leased was dropped");
             return;
         };
+        attempt.answered(receipt);
         let answers = answers(receipt, &keys);
         self.step(Input::Receipt { delivery, answers }, now);
     }
@@ -198,7 +200,8 @@ impl Session {
             units,
             mode: self.mode as i32,
         };
-        self.sent.insert(id, (delivery.number, keys));
+        let attempt = Attempt::started(row, &self.product, delivery);
+        self.sent.insert(id, (delivery.number, keys, attempt));
         let response = AttachResponse {
             response: Some(Response::Delivery(message)),
         };
