@@ -167,23 +167,43 @@ fn path_of(column: &str) -> Option<&'static str> {
         .map(|(_, path)| *path)
 }
 
-/// The measure that a row 62 to 64 is about. A row that ends an older measure shows the newer one;
-/// the ended one then rises by one.
-pub(super) fn measure_of(
-    row: &Row,
-    known: &mut HashMap<(String, String), u32>,
-) -> Option<(String, Measure)> {
-    let ended = match row.get("idojiyukodo") {
-        "62" | "63" => false,
-        "64" => true,
-        _ => return None,
-    };
-    let measure = row.get("taishoshiensochibango").to_owned();
-    let key = (row.person().to_owned(), measure.clone());
-    let version = match row.get("shiensochibango") == measure {
-        true => row.get("shiensochihan").parse().unwrap_or(0),
-        false => known.get(&key).map_or(1, |version| version + 1),
-    };
-    known.insert(key, version);
-    Some((measure, Measure { version, ended }))
+/// Highest version of each measure that any row has shown.
+#[derive(Debug, Default)]
+pub(super) struct Measures {
+    known: HashMap<(String, String), u32>,
+}
+
+impl Measures {
+    /// Notes the measure that stands on a row.
+    pub(super) fn see(&mut self, row: &Row) {
+        let measure = row.get("shiensochibango");
+        if !measure.is_empty() {
+            let version = row.get("shiensochihan").parse().unwrap_or(0);
+            self.raise(row, measure, version);
+        }
+    }
+
+    fn raise(&mut self, row: &Row, measure: &str, version: u32) {
+        let key = (row.person().to_owned(), measure.to_owned());
+        let known = self.known.entry(key).or_default();
+        *known = version.max(*known);
+    }
+
+    /// The measure that a row 62 to 64 is about. A row that ends an older measure shows the newer
+    /// one; the ended one then rises by one.
+    pub(super) fn told_by(&mut self, row: &Row) -> Option<(String, Measure)> {
+        let ended = match row.get("idojiyukodo") {
+            "62" | "63" => false,
+            "64" => true,
+            _ => return None,
+        };
+        let measure = row.get("taishoshiensochibango");
+        let key = (row.person().to_owned(), measure.to_owned());
+        let version = match row.get("shiensochibango") == measure {
+            true => row.get("shiensochihan").parse().unwrap_or(0),
+            false => self.known.get(&key).map_or(1, |version| version + 1),
+        };
+        self.raise(row, measure, version);
+        Some((measure.to_owned(), Measure { version, ended }))
+    }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::Product;
-use super::change::{self, Measure};
+use super::change::{self, Measure, Measures};
 use super::fact::{self, Fact, Facts};
 use super::grants::Grants;
 use super::household::Households;
@@ -98,14 +98,15 @@ impl Town {
             .map(str::to_owned)
             .collect();
         let mut homes = Households::default();
+        let mut measures = Measures::default();
         for row in &snapshot {
             homes.put(row);
+            measures.see(row);
         }
         let mut happenings: Vec<Happening> = snapshot
             .into_iter()
             .map(|row| happening("ResidentSnapshotPublished", row, &homes, None))
             .collect();
-        let mut measures = HashMap::new();
         for group in change::groups(changes) {
             let formers: Vec<Option<Row>> = group.iter().map(|row| homes.put(row)).collect();
             for (row, former) in group.into_iter().zip(formers) {
@@ -113,7 +114,8 @@ impl Town {
                 let event = change::event_of(&row, &changed)
                     .with_context(|| format!("change {}", row.get("idorenban")))?;
                 let paths = change::changed_paths(event, &changed);
-                let measure = change::measure_of(&row, &mut measures);
+                let measure = measures.told_by(&row);
+                measures.see(&row);
                 let happening = happening(event, row, &homes, measure);
                 happenings.push(Happening {
                     changed: paths,
