@@ -322,7 +322,7 @@ async fn units_get_through_and_each_result_has_its_outcome() {
     }
     product.wait_for("SELECT COUNT(*) FROM hihokensha", 2).await;
     product
-        .wait_for("SELECT SUM(hogo_flg) FROM hihokensha", 1)
+        .wait_for("SELECT COUNT(*) FROM hihokensha WHERE hogo_flg = 1", 1)
         .await;
 }
 
