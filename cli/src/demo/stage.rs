@@ -154,6 +154,7 @@ impl<'a> Stage<'a> {
         let request = GetCaptureCursorRequest {
             municipality,
             source,
+            product: String::new(),
         };
         let asked = self.ask(async |hub| {
             let answer = hub.events().get_capture_cursor(request.clone()).await;

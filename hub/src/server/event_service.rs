@@ -30,6 +30,7 @@ use crate::log::{ReadLimit, Record, RecordKind};
 use crate::publish::candidate::{Candidate, Refused};
 use crate::publish::sequencer::{Answer, Batch, Broken, Entry};
 use crate::publish::validate::validate_unit;
+use crate::store::CaptureState;
 use crate::telemetry;
 
 /// The service.
@@ -368,6 +369,9 @@ impl EventService for Events {
         check_source(&caller, &m, &request.source)?;
         let capture = self.0.commons.store.capture(&m, &request.source).await;
         let capture = capture.map_err(Failure::from)?;
+        // A product that was replaced learns no epoch, so nothing of it is taken any more.
+        let bound = request.product.is_empty() || request.product == capture.product;
+        let capture = if bound { capture } else { CaptureState::default() };
         Ok(Response::new(GetCaptureCursorResponse {
             cursor: capture.cursor.map(|value| CaptureCursor { value }),
             capture_epoch: capture.epoch,

@@ -32,7 +32,7 @@ enum RoundError {
     Unanswered { answers: usize, units: usize },
     #[error("the hub did not answer a call in time")]
     TimedOut,
-    #[error("no operator has bound the source yet")]
+    #[error("the source is not bound to this product now")]
     NotBound,
 }
 
@@ -83,6 +83,7 @@ async fn round(
     let asked = client.get_capture_cursor(GetCaptureCursorRequest {
         municipality: source.municipality.clone(),
         source: source.source.clone(),
+        product: source.product.clone(),
     });
     let answer = timeout(CALL_TIMEOUT, asked)
         .await
