@@ -71,6 +71,9 @@ pub(crate) async fn run(args: Args, access: &Access) -> Result<()> {
         played = play(&args, &data, &progress, &mut children, access) => played,
         () = stopped() => Err(Failure::Interrupted.into()),
     };
+    if args.stay && ended.is_ok() {
+        stopped().await;
+    }
     progress.clear();
     children.stop().await;
     let keep = args.data.is_some()
@@ -155,7 +158,6 @@ async fn play(
     show(&result, access)?;
     if args.stay {
         print_hints(&stage, &hub.hub);
-        stopped().await;
     }
     Ok(result.ok())
 }

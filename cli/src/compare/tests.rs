@@ -80,7 +80,10 @@ fn each_planted_cell_is_found_with_its_person_and_field() {
             assert!(!comparison.holds());
             assert_eq!(comparison.differences.len(), 1);
             assert_eq!(comparison.differences[0].person, number);
-            assert_eq!(comparison.differences[0].fields, [field.clone()]);
+            assert_eq!(
+                comparison.differences[0].fields,
+                std::slice::from_ref(field)
+            );
         }
     }
 }

@@ -73,6 +73,13 @@ impl Progress {
     pub(crate) fn show(&self, steps: &[Step]) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bars) = inner.bars.clone() {
+            inner.shown.retain(|name, bar| {
+                let goes_on = steps.iter().any(|step| step.name == *name);
+                if !goes_on {
+                    bar.finish_and_clear();
+                }
+                goes_on
+            });
             for step in steps {
                 let bar = inner.shown.entry(step.name.clone());
                 let bar = bar.or_insert_with(|| bars.add(bar_of(&step.name)));
