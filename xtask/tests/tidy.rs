@@ -423,6 +423,7 @@ fn every_reason_has_a_page() -> Result<()> {
         let elsewhere = source.path.contains("/tests/")
             || source.path.contains("/contract")
             || source.path.contains("/telemetry")
+            || source.path.contains("/examples/")
             || matches!(source.file_name(), "tests.rs" | "testing.rs");
         of_product && source.has_extension("rs") && !elsewhere
     }) {
