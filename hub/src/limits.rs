@@ -34,6 +34,8 @@ pub const READ_BYTES_MAX: usize = 1024 * 1024;
 
 /// Units that one subscription holds in memory between reading and outcome.
 pub const WINDOW_UNITS: usize = 512;
+/// Free places in the window from which on the log is read again.
+pub const READ_ROOM_MIN: usize = 64;
 /// Outcomes that one subscription keeps ahead of its cursor before it stops reading on.
 pub const AHEAD_UNITS_MAX: usize = 100_000;
 /// Units of one subject that ride in one run at most.

@@ -371,7 +371,11 @@ impl EventService for Events {
         let capture = capture.map_err(Failure::from)?;
         // A product that was replaced learns no epoch, so nothing of it is taken any more.
         let bound = request.product.is_empty() || request.product == capture.product;
-        let capture = if bound { capture } else { CaptureState::default() };
+        let capture = if bound {
+            capture
+        } else {
+            CaptureState::default()
+        };
         Ok(Response::new(GetCaptureCursorResponse {
             cursor: capture.cursor.map(|value| CaptureCursor { value }),
             capture_epoch: capture.epoch,

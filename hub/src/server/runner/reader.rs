@@ -14,7 +14,7 @@ use super::{Shared, State, StepError};
 use crate::engine::{Input, UnitIn, Work};
 use crate::event::{Event, Position, Stream, Subject};
 use crate::grants::GrantTable;
-use crate::limits::{READ_BYTES_MAX, READ_RECORDS_MAX};
+use crate::limits::{READ_BYTES_MAX, READ_RECORDS_MAX, READ_ROOM_MIN, WINDOW_UNITS};
 use crate::log::{ReadLimit, Record, RecordKind};
 use crate::store::Cursor;
 
@@ -93,15 +93,20 @@ impl State {
     }
 
     async fn read_stream(&mut self, stream: Stream) -> Result<bool, StepError> {
+        let tail = *self.tail(stream).borrow();
         let Some(session) = &self.session else {
             return Ok(false);
         };
-        if !session.engine.has_room(stream) {
+        let from = session.position(stream);
+        // A full window takes a batch at a time: one read for each free place would read, and
+        // decode, the same records again and again.
+        let room = WINDOW_UNITS.saturating_sub(session.engine.open());
+        let waits = room < READ_ROOM_MIN || !session.engine.has_room(stream);
+        if waits || session.ended(stream) == Some((from, tail)) {
             return Ok(false);
         }
-        let from = session.position(stream);
         let limit = ReadLimit {
-            records: READ_RECORDS_MAX,
+            records: room.min(READ_RECORDS_MAX),
             bytes: READ_BYTES_MAX,
         };
         let records = self
@@ -109,6 +114,12 @@ impl State {
             .log
             .read(&self.shared.municipality, stream, from, limit)
             .await?;
+        if records.is_empty()
+            && let Some(session) = self.session.as_mut()
+        {
+            session.set_ended(stream, (from, tail));
+            return Ok(false);
+        }
         let mut items = assemble(stream, records)?;
         if items.is_empty() && !self.at_tail(stream, from).await? {
             // One unit alone is larger than a read.
@@ -131,6 +142,13 @@ impl State {
             moved = true;
         }
         Ok(moved)
+    }
+
+    fn tail(&self, stream: Stream) -> &tokio::sync::watch::Receiver<Position> {
+        match stream {
+            Stream::Live => &self.live_tail,
+            Stream::Bulk => &self.bulk_tail,
+        }
     }
 
     async fn at_tail(&self, stream: Stream, from: Position) -> Result<bool, StepError> {

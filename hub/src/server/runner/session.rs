@@ -37,6 +37,8 @@ pub(super) struct Session {
     sent: HashMap<String, (u64, Vec<UnitKey>, Attempt)>,
     /// Sequence of the last complete-up-to mark, live and bulk.
     marked: [u64; 2],
+    /// Where reading found nothing more, with the tail as it was known then.
+    ended: [Option<(Position, Position)>; 2],
 }
 
 /// The stream to the adapter is gone.
@@ -162,6 +164,7 @@ impl Session {
             out: ask.out,
             sent: HashMap::new(),
             marked: [0; 2],
+            ended: [None; 2],
         }
     }
 
@@ -236,6 +239,18 @@ impl Session {
         {
             tracing::debug!("an adapter's stream is full or gone; a mark was left out");
         }
+    }
+
+    /// Where reading found nothing more.
+    pub(super) fn ended(&self, stream: Stream) -> Option<(Position, Position)> {
+        let [live, bulk] = self.ended;
+        if stream == Stream::Live { live } else { bulk }
+    }
+
+    /// Notes that nothing more is there to read until the tail moves.
+    pub(super) fn set_ended(&mut self, stream: Stream, at: (Position, Position)) {
+        let [live, bulk] = &mut self.ended;
+        *(if stream == Stream::Live { live } else { bulk }) = Some(at);
     }
 
     /// Where reading of a stream goes on.
