@@ -48,6 +48,7 @@ impl Publishing {
         self.answered = true;
         let mut tally = Tally::default();
         for (mut span, answer) in std::mem::take(&mut self.spans).into_iter().zip(answers) {
+            let held = held_id(answer);
             let (answer, reason) = said(answer);
             tally.add(answer);
             self.count(answer, &reason, 1);
@@ -55,10 +56,11 @@ impl Publishing {
                 span.set_status(Status::error(reason.clone()));
             }
             if matches!(answer, "refused" | "held") {
-                let trace = span.span_context().trace_id().to_string();
+                let created = trace::traceparent_of(span.span_context()).unwrap_or_default();
+                let trace = trace::trace_id(&created);
                 tracing::warn!(target: "musubi::publish", municipality = self.municipality,
-                    system = self.system, stream = self.stream.name(), answer, reason, trace,
-                    "unit.not_accepted");
+                    system = self.system, stream = self.stream.name(), answer, reason, held,
+                    trace, "unit.not_accepted");
             }
             let reason = KeyValue::new("musubi.reason", reason);
             trace::end(span, vec![KeyValue::new("musubi.answer", answer), reason]);
@@ -125,6 +127,14 @@ impl Tally {
             "held" => self.held += 1,
             _ => self.refused += 1,
         }
+    }
+}
+
+/// The hub's id of a held unit; empty for one that is not held.
+fn held_id(answer: &UnitAnswer) -> &str {
+    match &answer.answer {
+        Some(Answer::Held(held)) => &held.held_id,
+        _ => "",
     }
 }
 
