@@ -7,7 +7,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
-use sqlx::{Connection, Row};
+use sqlx::{Connection, QueryBuilder, Row, Sqlite};
 use tokio::sync::{Mutex, watch};
 
 use super::{
@@ -107,6 +107,32 @@ fn error(action: &'static str, m: &Municipality, source: sqlx::Error) -> LogErro
     }
 }
 
+/// Rows of one INSERT statement.
+const ROWS_PER_STATEMENT: usize = 64;
+
+/// One statement for many rows: each statement costs a round trip to the connection's thread.
+async fn insert(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+    stream: Stream,
+    rows: Vec<(Position, NewRecord)>,
+) -> Result<(), sqlx::Error> {
+    let mut statement = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO record (municipality, stream, position, kind, key, key_id, bytes) ",
+    );
+    statement.push_values(rows, |mut row, (position, record)| {
+        row.push_bind(m.as_str())
+            .push_bind(stream.number())
+            .push_bind(position.0 as i64)
+            .push_bind(i64::from(record.kind == RecordKind::Control))
+            .push_bind(record.key)
+            .push_bind(record.sealed.key_id)
+            .push_bind(record.sealed.bytes);
+    });
+    statement.build().execute(connection).await?;
+    Ok(())
+}
+
 impl SqliteLog {
     async fn write(
         &self,
@@ -123,24 +149,22 @@ impl SqliteLog {
         let mut position = next_position(&mut transaction, m, stream)
             .await
             .map_err(not_written)?;
-        let mut positions = Vec::with_capacity(batch.len());
-        for record in batch {
-            sqlx::query(
-                "INSERT INTO record (municipality, stream, position, kind, key, key_id, bytes)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        let positions: Vec<Position> = (position as u64..)
+            .map(Position)
+            .take(batch.len())
+            .collect();
+        position += batch.len() as i64;
+        let mut rows: Vec<_> = positions.iter().copied().zip(batch).collect();
+        while !rows.is_empty() {
+            let rest = rows.split_off(rows.len().min(ROWS_PER_STATEMENT));
+            insert(
+                &mut transaction,
+                m,
+                stream,
+                std::mem::replace(&mut rows, rest),
             )
-            .bind(m.as_str())
-            .bind(stream.number())
-            .bind(position)
-            .bind(i64::from(record.kind == RecordKind::Control))
-            .bind(record.key)
-            .bind(record.sealed.key_id)
-            .bind(record.sealed.bytes)
-            .execute(&mut *transaction)
             .await
             .map_err(not_written)?;
-            positions.push(Position(position as u64));
-            position += 1;
         }
         // A commit that fails may still have reached the disk.
         transaction

@@ -52,7 +52,7 @@ pub struct Shared {
     pub pseudonyms: Pseudonyms,
     /// Epoch of this owner.
     pub owner_epoch: u64,
-    /// Told when a filling subscription has ended.
+    /// Told the id of a filling subscription that has ended.
     pub filled: mpsc::Sender<String>,
 }
 

@@ -360,10 +360,15 @@ fn start_runner(commons: &Commons, shared: &Shared, runners: &Runners, row: Subs
     }
 }
 
-/// Tells a system's runner that its new product is filled.
+/// Tells a system's runner that its new product is filled; the filling one is no more.
 async fn pass_on_filled(runners: Runners, mut queue: mpsc::Receiver<String>) {
-    while let Some(own) = queue.recv().await {
-        let runner = lock(&runners).get(&own).cloned();
+    while let Some(filling) = queue.recv().await {
+        let own = filling.split('~').next().unwrap_or_default().to_owned();
+        let runner = {
+            let mut runners = lock(&runners);
+            runners.remove(&filling);
+            runners.get(&own).cloned()
+        };
         if let Some(runner) = runner
             && runner.commands.send(Command::Refresh).await.is_err()
         {

@@ -162,7 +162,7 @@ impl State {
         self.shared.store.finish_filling(&self.row.id, &own).await?;
         self.row.closed = true;
         self.drop_session();
-        if self.shared.filled.send(own).await.is_err() {
+        if self.shared.filled.send(self.row.id.clone()).await.is_err() {
             tracing::debug!("the hub is shutting down");
         }
         Ok(())

@@ -118,41 +118,84 @@ async fn held_from(
     })
 }
 
-async fn place(
+/// A list of claims for `json_each`; stream and position are null while they are not placed.
+fn claims_json<'a>(
+    claims: impl Iterator<Item = (&'a str, &'a Claim, Option<(Stream, Position)>)>,
+) -> String {
+    let rows: Vec<_> = claims
+        .map(|(source, claim, at)| {
+            let digest: String = claim
+                .digest
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            serde_json::json!([
+                claim.id,
+                source,
+                digest,
+                claim.event_type,
+                claim.subject.0,
+                claim.version,
+                claim.file,
+                claim.line,
+                claim.published_ms,
+                claim.traceparent,
+                at.map(|(stream, _)| stream.number()),
+                at.map(|(_, position)| position.0),
+            ])
+        })
+        .collect();
+    json_list(&rows)
+}
+
+/// Writes claims, placed or not, with one statement.
+async fn put_events(
     connection: &mut SqliteConnection,
     m: &Municipality,
-    placed: &Placed,
+    rows: &str,
 ) -> Result<(), sqlx::Error> {
-    let claim = &placed.claim;
-    // A recovered event may lack its claim when the store is older than the log.
     sqlx::query(
         "INSERT INTO event (municipality, id, source, digest, type, subject, version, file, line,
            published_ms, traceparent, stream, position)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+         SELECT $1, c.value->>0, c.value->>1, unhex(c.value->>2), c.value->>3, c.value->>4,
+           c.value->>5, c.value->>6, c.value->>7, c.value->>8, c.value->>9, c.value->>10,
+           c.value->>11
+         FROM json_each($2) c WHERE true ORDER BY c.key
          ON CONFLICT (municipality, id) DO UPDATE
            SET stream = excluded.stream, position = excluded.position WHERE position IS NULL",
     )
     .bind(m.as_str())
-    .bind(&claim.id)
-    .bind(&placed.source)
-    .bind(&claim.digest)
-    .bind(&claim.event_type)
-    .bind(&claim.subject.0)
-    .bind(i64::from(claim.version))
-    .bind(&claim.file)
-    .bind(claim.line as i64)
-    .bind(claim.published_ms)
-    .bind(&claim.traceparent)
-    .bind(placed.stream.number())
-    .bind(placed.position.0 as i64)
-    .execute(&mut *connection)
+    .bind(rows)
+    .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Places events, and releases the waiting units that hold them. A recovered event may lack its
+/// claim when the store is older than the log.
+async fn place(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+    placed: &[Placed],
+) -> Result<(), sqlx::Error> {
+    if placed.is_empty() {
+        return Ok(());
+    }
+    let rows = claims_json(placed.iter().map(|one| {
+        (
+            one.source.as_str(),
+            &one.claim,
+            Some((one.stream, one.position)),
+        )
+    }));
+    put_events(connection, m, &rows).await?;
+    let ids: Vec<&str> = placed.iter().map(|one| one.claim.id.as_str()).collect();
     let released: Vec<i64> = sqlx::query_scalar(
-        "SELECT number FROM held WHERE state = 2 AND number IN
-           (SELECT number FROM held_event WHERE municipality = $1 AND id = $2)",
+        "SELECT DISTINCT e.number FROM held_event e JOIN held h ON h.number = e.number
+         WHERE e.municipality = $1 AND h.state = 2 AND e.id IN (SELECT value FROM json_each($2))",
     )
     .bind(m.as_str())
-    .bind(&claim.id)
+    .bind(json_list(&ids))
     .fetch_all(&mut *connection)
     .await?;
     for number in released {
@@ -167,35 +210,40 @@ async fn close_corrected(
     m: &Municipality,
     placed: &[Placed],
 ) -> Result<(), sqlx::Error> {
-    for one in placed {
-        let candidates: Vec<i64> = sqlx::query_scalar(
-            "SELECT DISTINCT s.number FROM held_subject s JOIN held h ON h.number = s.number
-             WHERE s.municipality = $1 AND s.source = $2 AND s.subject = $3 AND s.version = $4
-               AND s.open = 1 AND h.state = 1",
+    let triples: Vec<_> = placed
+        .iter()
+        .map(|one| (&one.source, &one.claim.subject.0, one.claim.version))
+        .collect();
+    let candidates = sqlx::query(
+        "SELECT s.number, min(p.key) FROM json_each($2) p JOIN held_subject s
+           ON s.municipality = $1 AND s.source = p.value->>0 AND s.subject = p.value->>1
+           AND s.version = p.value->>2 AND s.open = 1
+         JOIN held h ON h.number = s.number AND h.state = 1 GROUP BY s.number",
+    )
+    .bind(m.as_str())
+    .bind(json_list(&triples))
+    .fetch_all(&mut *connection)
+    .await?;
+    for candidate in candidates {
+        let number: i64 = candidate.get(0);
+        let Some(by) = placed.get(candidate.get::<i64, _>(1) as usize) else {
+            continue;
+        };
+        let pairs = sqlx::query(
+            "SELECT subject, version FROM held_subject WHERE number = $1 AND version > 0",
         )
-        .bind(m.as_str())
-        .bind(&one.source)
-        .bind(&one.claim.subject.0)
-        .bind(i64::from(one.claim.version))
+        .bind(number)
         .fetch_all(&mut *connection)
         .await?;
-        for number in candidates {
-            let pairs = sqlx::query(
-                "SELECT subject, version FROM held_subject WHERE number = $1 AND version > 0",
-            )
-            .bind(number)
-            .fetch_all(&mut *connection)
-            .await?;
-            let all_stand = pairs.iter().all(|pair| {
-                placed.iter().any(|other| {
-                    other.source == one.source
-                        && other.claim.subject.0 == pair.get::<String, _>(0)
-                        && i64::from(other.claim.version) == pair.get::<i64, _>(1)
-                })
-            });
-            if all_stand {
-                close(connection, m, number, HeldState::Corrected, &one.claim.id).await?;
-            }
+        let all_stand = pairs.iter().all(|pair| {
+            placed.iter().any(|other| {
+                other.source == by.source
+                    && other.claim.subject.0 == pair.get::<String, _>(0)
+                    && i64::from(other.claim.version) == pair.get::<i64, _>(1)
+            })
+        });
+        if all_stand {
+            close(connection, m, number, HeldState::Corrected, &by.claim.id).await?;
         }
     }
     Ok(())
@@ -324,23 +372,25 @@ async fn apply(
     m: &Municipality,
     delta: &PublishDelta,
 ) -> Result<Vec<String>, sqlx::Error> {
-    for placed in &delta.placed {
-        place(connection, m, placed).await?;
-    }
+    place(connection, m, &delta.placed).await?;
     close_corrected(connection, m, &delta.placed).await?;
     for (held, by) in &delta.corrected {
         close(connection, m, held_number(held), HeldState::Corrected, by).await?;
     }
-    for of in &delta.versions {
+    let versions: Vec<_> = delta
+        .versions
+        .iter()
+        .map(|of| (&of.source, &of.subject.0, of.version))
+        .collect();
+    if !versions.is_empty() {
         sqlx::query(
-            "INSERT INTO version (municipality, source, subject, version) VALUES ($1, $2, $3, $4)
+            "INSERT INTO version (municipality, source, subject, version)
+             SELECT $1, v.value->>0, v.value->>1, v.value->>2 FROM json_each($2) v WHERE true
              ON CONFLICT (municipality, source, subject) DO UPDATE
                SET version = max(version, excluded.version)",
         )
         .bind(m.as_str())
-        .bind(&of.source)
-        .bind(&of.subject.0)
-        .bind(i64::from(of.version))
+        .bind(json_list(&versions))
         .execute(&mut *connection)
         .await?;
     }
@@ -460,27 +510,10 @@ impl PublishStore for SqliteStore {
             .begin_with("BEGIN IMMEDIATE")
             .await
             .map_err(&failed)?;
-        for claim in claims {
-            sqlx::query(
-                "INSERT INTO event (municipality, id, source, digest, type, subject, version, file,
-                   line, published_ms, traceparent)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
-            )
-            .bind(m.as_str())
-            .bind(&claim.id)
-            .bind(source)
-            .bind(&claim.digest)
-            .bind(&claim.event_type)
-            .bind(&claim.subject.0)
-            .bind(i64::from(claim.version))
-            .bind(&claim.file)
-            .bind(claim.line as i64)
-            .bind(claim.published_ms)
-            .bind(&claim.traceparent)
-            .execute(&mut *transaction)
+        let rows = claims_json(claims.iter().map(|claim| (source, claim, None)));
+        put_events(&mut transaction, m, &rows)
             .await
             .map_err(&failed)?;
-        }
         transaction.commit().await.map_err(&failed)
     }
 
