@@ -50,11 +50,36 @@ pub struct Process {
 impl Process {
     /// Starts the command. Output and errors are appended to `<logs>/<name>.log`, so that a process
     /// that is started again under its name continues the file.
-    pub fn spawn(name: &str, mut command: Command, logs: &Path) -> Result<Self> {
+    pub fn spawn(name: &str, command: Command, logs: &Path) -> Result<Self> {
         fs::create_dir_all(logs).with_context(|| format!("create {}", logs.display()))?;
         let log = logs.join(format!("{name}.log"));
         let output = append_to(&log)?;
         let errors = output.try_clone().context("share the log file")?;
+        Self::spawn_into(name, command, log, output, errors)
+    }
+
+    /// The same for a process whose output is an answer: it goes to the file `output` alone.
+    pub fn spawn_for_output(
+        name: &str,
+        command: Command,
+        logs: &Path,
+        output: &Path,
+    ) -> Result<Self> {
+        fs::create_dir_all(logs).with_context(|| format!("create {}", logs.display()))?;
+        let log = logs.join(format!("{name}.log"));
+        let errors = append_to(&log)?;
+        let output =
+            File::create(output).with_context(|| format!("create {}", output.display()))?;
+        Self::spawn_into(name, command, log, output, errors)
+    }
+
+    fn spawn_into(
+        name: &str,
+        mut command: Command,
+        log: PathBuf,
+        output: File,
+        errors: File,
+    ) -> Result<Self> {
         let child = command
             .stdin(Stdio::null())
             .stdout(output)
@@ -192,6 +217,32 @@ impl Drop for Process {
             eprintln!("{error:#}");
         }
     }
+}
+
+/// `kill -9` for a child of another process that is still watched by it; false when the id does not
+/// belong to a living child of that process.
+pub fn kill_child_of(pid: u32, parent: u32) -> Result<bool> {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return Ok(false);
+    };
+    // After the name in brackets: the state, then the parent.
+    let mut after_name = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .skip(1);
+    let state = after_name.next().unwrap_or_default();
+    let its_parent = after_name.next().unwrap_or_default();
+    if state == "Z" || its_parent != parent.to_string() {
+        return Ok(false);
+    }
+    let status = Command::new("sh")
+        .args(["-c", "kill -s KILL \"$1\"", "kill", &pid.to_string()])
+        .stderr(Stdio::null())
+        .status()
+        .context("start `sh` to kill a process")?;
+    Ok(status.success())
 }
 
 /// A command for the `musubi` binary of this build, with no arguments yet.

@@ -1,0 +1,103 @@
+//! Starts adapters and products beside a hub, with the command lines that an operator would use.
+//! For stories that need some of the processes, not the whole demo.
+//! Must never know more of a product than its manual says.
+//! Read next: `hub.rs`, `process.rs`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::hub::{MUNICIPALITY, PATIENCE};
+use crate::process::{Process, musubi};
+use crate::wait::wait_for_text;
+
+/// Folders of one story, below one folder.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    folder: PathBuf,
+}
+
+impl Stage {
+    /// A stage below a folder.
+    pub fn new(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// A folder of the story, made when it is missing.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.folder.join(name);
+        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// Folder of logs and addresses.
+    pub fn run(&self) -> PathBuf {
+        self.folder.join("run")
+    }
+
+    /// The adapter of a product.
+    pub fn adapter(&self, hub: &str, product: &str, settings: &[String]) -> Result<Process> {
+        let mut command = musubi()?;
+        command.args(["adapter", "run", "--product", product, "--hub", hub]);
+        command.args(["--municipality", MUNICIPALITY]);
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        Process::spawn(&format!("{product}-adapter"), command, &self.run())
+    }
+
+    /// The registry's adapter on an out folder.
+    pub fn registry_adapter(&self, hub: &str, out: &Path) -> Result<Process> {
+        let settings = [
+            format!("folder={}", out.display()),
+            format!("data={}", self.folder("tsubame/adapter")?.display()),
+            "poll_ms=20".to_owned(),
+        ];
+        self.adapter(hub, "tsubame", &settings)
+    }
+
+    /// The registry, which plays a town's files into `tsubame/out`.
+    pub fn registry(&self, town: &Path, pace_ms: u32) -> Result<Process> {
+        let mut command = musubi()?;
+        command.args(["product", "tsubame", "--town"]).arg(town);
+        command.arg("--out").arg(self.folder("tsubame/out")?);
+        command.arg("--data").arg(self.folder("tsubame/data")?);
+        command.args(["--pace-ms", &pace_ms.to_string()]);
+        Process::spawn("tsubame", command, &self.run())
+    }
+
+    /// A product with a REST interface; returns its address too.
+    pub async fn rest_product(&self, product: &str) -> Result<(Process, String)> {
+        let told = self.run().join(format!("{product}.address"));
+        let mut command = musubi()?;
+        command.args(["product", product, "--data"]);
+        command.arg(self.folder(product)?);
+        command.args(["--listen", "127.0.0.1:0", "--address-file"]);
+        command.arg(&told);
+        let process = Process::spawn(product, command, &self.run())?;
+        let address = wait_for_text(PATIENCE, &told).await?;
+        Ok((process, format!("http://{address}")))
+    }
+
+    /// The old pension product with its exchange folder.
+    pub fn hinoki(&self, night_ms: u32) -> Result<(Process, PathBuf)> {
+        let exchange = self.folder("hinoki/exchange")?;
+        let mut command = musubi()?;
+        command.args(["product", "hinoki", "--exchange"]);
+        command.arg(&exchange);
+        command.arg("--data").arg(self.folder("hinoki/data")?);
+        command.args(["--night-ms", &night_ms.to_string()]);
+        let process = Process::spawn("hinoki", command, &self.run())?;
+        Ok((process, exchange))
+    }
+
+    /// The insurance product on a database.
+    pub fn momiji(&self, name: &str, database: &str) -> Result<Process> {
+        let mut command = musubi()?;
+        command.args(["product", "momiji", "--database", database]);
+        Process::spawn(name, command, &self.run())
+    }
+}
