@@ -453,3 +453,29 @@ fn every_reason_has_a_page() -> Result<()> {
     );
     Ok(())
 }
+
+/// Targets of the links of a line of Markdown.
+fn links_of(line: &str) -> impl Iterator<Item = &str> {
+    line.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')').map(|(target, _)| target))
+}
+
+#[test]
+fn links_of_documents_lead_to_files() -> Result<()> {
+    let root = root()?;
+    let all = sources()?;
+    let mut broken = Vec::new();
+    for source in all.iter().filter(|source| source.has_extension("md")) {
+        let folder = Path::new(&source.path).parent().unwrap_or(Path::new(""));
+        broken.extend(source.places(|line| {
+            links_of(line).any(|target| {
+                let file = target.split('#').next().unwrap_or_default();
+                let outside = file.is_empty() || file.contains("://");
+                !outside && !root.join(folder).join(file).exists()
+            })
+        }));
+    }
+    assert_none("a link of a document leads to a file", &broken);
+    Ok(())
+}
