@@ -19,6 +19,9 @@ use crate::commands::Command;
 
 /// Directives of the lines, as of `tracing_subscriber::EnvFilter`.
 const FILTER_VARIABLE: &str = "MUSUBI_LOG";
+/// Libraries that would write what passes through them at finer levels; they tell only what a
+/// filter asks of them by name.
+const QUIET: &str = "h2=info,hyper=info,tonic=info,tower=info,reqwest=info,sqlx=info";
 /// `json` or `text`.
 const FORMAT_VARIABLE: &str = "MUSUBI_LOG_FORMAT";
 /// What the export itself says must not be exported: it would never end.
@@ -39,7 +42,7 @@ pub(crate) fn start(command: &Command, runtime: &Runtime) -> Telemetry {
     let level = if command.is_service() { "info" } else { "warn" };
     let default = format!("{level},opentelemetry=warn");
     let directives = std::env::var(FILTER_VARIABLE).unwrap_or(default.clone());
-    let lines = EnvFilter::try_new(&directives).unwrap_or_else(|error| {
+    let lines = EnvFilter::try_new(format!("{QUIET},{directives}")).unwrap_or_else(|error| {
         tell(&format!(
             "{FILTER_VARIABLE} is not usable ({error}); it is `{default}` now"
         ));
