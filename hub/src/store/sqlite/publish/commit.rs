@@ -1,0 +1,338 @@
+//! Applies one publish delta inside an open transaction.
+//! Called by `commit_publish`; claims are written by the same statement.
+//! Must never place an event without closing what was held for it.
+//! Read next: `store/publish.rs`.
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::{held_id, held_number, state_number};
+use crate::event::{Municipality, Position, Stream};
+use crate::store::sqlite::json_list;
+use crate::store::{Claim, HeldKind, HeldState, NewHeld, Placed, PublishDelta, SnapshotMark};
+
+/// A list of claims for `json_each`; stream and position are null while they are not placed.
+pub(super) fn claims_json<'a>(
+    claims: impl Iterator<Item = (&'a str, &'a Claim, Option<(Stream, Position)>)>,
+) -> String {
+    let rows: Vec<_> = claims
+        .map(|(source, claim, at)| {
+            let digest: String = claim
+                .digest
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            serde_json::json!([
+                claim.id,
+                source,
+                digest,
+                claim.event_type,
+                claim.subject.0,
+                claim.version,
+                claim.file,
+                claim.line,
+                claim.published_ms,
+                claim.traceparent,
+                at.map(|(stream, _)| stream.number()),
+                at.map(|(_, position)| position.0),
+            ])
+        })
+        .collect();
+    json_list(&rows)
+}
+
+/// Writes claims, placed or not, with one statement.
+pub(super) async fn put_events(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+    rows: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO event (municipality, id, source, digest, type, subject, version, file, line,
+           published_ms, traceparent, stream, position)
+         SELECT $1, c.value->>0, c.value->>1, unhex(c.value->>2), c.value->>3, c.value->>4,
+           c.value->>5, c.value->>6, c.value->>7, c.value->>8, c.value->>9, c.value->>10,
+           c.value->>11
+         FROM json_each($2) c WHERE true ORDER BY c.key
+         ON CONFLICT (municipality, id) DO UPDATE
+           SET stream = excluded.stream, position = excluded.position WHERE position IS NULL",
+    )
+    .bind(m.as_str())
+    .bind(rows)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Places events, and releases the waiting units that hold them. A recovered event may lack its
+/// claim when the store is older than the log.
+async fn place(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+    placed: &[Placed],
+) -> Result<(), sqlx::Error> {
+    if placed.is_empty() {
+        return Ok(());
+    }
+    let rows = claims_json(placed.iter().map(|one| {
+        (
+            one.source.as_str(),
+            &one.claim,
+            Some((one.stream, one.position)),
+        )
+    }));
+    put_events(connection, m, &rows).await?;
+    let ids: Vec<&str> = placed.iter().map(|one| one.claim.id.as_str()).collect();
+    let released: Vec<i64> = sqlx::query_scalar(
+        "SELECT DISTINCT e.number FROM held_event e JOIN held h ON h.number = e.number
+         WHERE e.municipality = $1 AND h.state = 2 AND e.id IN (SELECT value FROM json_each($2))",
+    )
+    .bind(m.as_str())
+    .bind(json_list(&ids))
+    .fetch_all(&mut *connection)
+    .await?;
+    for number in released {
+        close(connection, m, number, HeldState::Released, "").await?;
+    }
+    Ok(())
+}
+
+/// Closes refused units whose every readable (subject, version) stands in the log now.
+async fn close_corrected(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+    placed: &[Placed],
+) -> Result<(), sqlx::Error> {
+    let triples: Vec<_> = placed
+        .iter()
+        .map(|one| (&one.source, &one.claim.subject.0, one.claim.version))
+        .collect();
+    let candidates = sqlx::query(
+        "SELECT s.number, min(p.key) FROM json_each($2) p JOIN held_subject s
+           ON s.municipality = $1 AND s.source = p.value->>0 AND s.subject = p.value->>1
+           AND s.version = p.value->>2 AND s.open = 1
+         JOIN held h ON h.number = s.number AND h.state = 1 GROUP BY s.number",
+    )
+    .bind(m.as_str())
+    .bind(json_list(&triples))
+    .fetch_all(&mut *connection)
+    .await?;
+    for candidate in candidates {
+        let number: i64 = candidate.get(0);
+        let Some(by) = placed.get(candidate.get::<i64, _>(1) as usize) else {
+            continue;
+        };
+        let pairs = sqlx::query(
+            "SELECT subject, version FROM held_subject WHERE number = $1 AND version > 0",
+        )
+        .bind(number)
+        .fetch_all(&mut *connection)
+        .await?;
+        let all_stand = pairs.iter().all(|pair| {
+            placed.iter().any(|other| {
+                other.source == by.source
+                    && other.claim.subject.0 == pair.get::<String, _>(0)
+                    && i64::from(other.claim.version) == pair.get::<i64, _>(1)
+            })
+        });
+        if all_stand {
+            close(connection, m, number, HeldState::Corrected, &by.claim.id).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn close(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+    number: i64,
+    state: HeldState,
+    corrected_by: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE held SET state = $2, corrected_by = $3
+         WHERE number = $1 AND municipality = $4 AND state < 3",
+    )
+    .bind(number)
+    .bind(state_number(state))
+    .bind(corrected_by)
+    .bind(m.as_str())
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("UPDATE held_subject SET open = 0 WHERE number = $1 AND municipality = $2")
+        .bind(number)
+        .bind(m.as_str())
+        .execute(&mut *connection)
+        .await?;
+    Ok(())
+}
+
+async fn hold(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+    held: &NewHeld,
+) -> Result<i64, sqlx::Error> {
+    let number: Option<i64> = sqlx::query_scalar(
+        "INSERT INTO held (municipality, source, key, state, rule, file, line, item, message, rows,
+           held_ms, kind, key_id, content)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+         ON CONFLICT DO NOTHING RETURNING number",
+    )
+    .bind(m.as_str())
+    .bind(&held.source)
+    .bind(&held.key)
+    .bind(state_number(held.state))
+    .bind(&held.rule)
+    .bind(&held.file)
+    .bind(held.line as i64)
+    .bind(&held.item)
+    .bind(&held.message)
+    .bind(i64::from(held.rows))
+    .bind(held.held_ms)
+    .bind(i64::from(held.kind == HeldKind::Rows))
+    .bind(&held.content.key_id)
+    .bind(&held.content.bytes)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(number) = number else {
+        return sqlx::query_scalar(
+            "SELECT number FROM held
+             WHERE municipality = $1 AND source = $2 AND key = $3 AND file = $4 AND line = $5",
+        )
+        .bind(m.as_str())
+        .bind(&held.source)
+        .bind(&held.key)
+        .bind(&held.file)
+        .bind(held.line as i64)
+        .fetch_one(connection)
+        .await;
+    };
+    for (ordinal, (subject, version)) in held.subjects.iter().enumerate() {
+        sqlx::query(
+            "INSERT INTO held_subject (number, ordinal, municipality, source, subject, version, open)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(number)
+        .bind(ordinal as i64)
+        .bind(m.as_str())
+        .bind(&held.source)
+        .bind(&subject.0)
+        .bind(i64::from(*version))
+        .bind(i64::from(matches!(held.state, HeldState::Refused | HeldState::Waiting)))
+        .execute(&mut *connection)
+        .await?;
+    }
+    for (ordinal, (id, digest)) in held.events.iter().enumerate() {
+        sqlx::query(
+            "INSERT INTO held_event (municipality, id, number, ordinal, digest)
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        )
+        .bind(m.as_str())
+        .bind(id)
+        .bind(number)
+        .bind(ordinal as i64)
+        .bind(digest)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(number)
+}
+
+async fn mark_snapshot(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+    mark: &SnapshotMark,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO snapshot (municipality, source, snapshot_id, bulk_start, bulk_end, live_mark)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (municipality, source, snapshot_id) DO UPDATE
+           SET bulk_end = coalesce(bulk_end, excluded.bulk_end)",
+    )
+    .bind(m.as_str())
+    .bind(&mark.source)
+    .bind(&mark.snapshot_id)
+    .bind(mark.bulk_start.0 as i64)
+    .bind(mark.bulk_end.map(|position| position.0 as i64))
+    .bind(mark.live_mark.0 as i64)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn apply(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+    delta: &PublishDelta,
+) -> Result<Vec<String>, sqlx::Error> {
+    place(connection, m, &delta.placed).await?;
+    close_corrected(connection, m, &delta.placed).await?;
+    for (held, by) in &delta.corrected {
+        close(connection, m, held_number(held), HeldState::Corrected, by).await?;
+    }
+    let versions: Vec<_> = delta
+        .versions
+        .iter()
+        .map(|of| (&of.source, &of.subject.0, of.version))
+        .collect();
+    if !versions.is_empty() {
+        sqlx::query(
+            "INSERT INTO version (municipality, source, subject, version)
+             SELECT $1, v.value->>0, v.value->>1, v.value->>2 FROM json_each($2) v WHERE true
+             ON CONFLICT (municipality, source, subject) DO UPDATE
+               SET version = max(version, excluded.version)",
+        )
+        .bind(m.as_str())
+        .bind(json_list(&versions))
+        .execute(&mut *connection)
+        .await?;
+    }
+    let mut held_ids = Vec::with_capacity(delta.hold.len());
+    for held in &delta.hold {
+        held_ids.push(held_id(hold(connection, m, held).await?));
+    }
+    for mark in &delta.protection {
+        sqlx::query(
+            "INSERT INTO protection (municipality, subject, measure, version, active)
+             VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (municipality, subject, measure) DO UPDATE
+               SET version = excluded.version, active = excluded.active
+               WHERE excluded.version > version",
+        )
+        .bind(m.as_str())
+        .bind(&mark.subject.0)
+        .bind(&mark.measure)
+        .bind(i64::from(mark.version))
+        .bind(i64::from(mark.active))
+        .execute(&mut *connection)
+        .await?;
+    }
+    for mark in &delta.snapshots {
+        mark_snapshot(connection, m, mark).await?;
+    }
+    if let Some((source, cursor)) = &delta.cursor {
+        sqlx::query(
+            "INSERT INTO capture (municipality, source, epoch, product, cursor)
+             VALUES ($1, $2, 0, '', $3)
+             ON CONFLICT (municipality, source) DO UPDATE SET cursor = excluded.cursor",
+        )
+        .bind(m.as_str())
+        .bind(source)
+        .bind(cursor)
+        .execute(&mut *connection)
+        .await?;
+    }
+    for (stream, position) in &delta.tail {
+        sqlx::query(
+            "INSERT INTO tail (municipality, stream, position) VALUES ($1, $2, $3)
+             ON CONFLICT (municipality, stream) DO UPDATE
+               SET position = max(position, excluded.position)",
+        )
+        .bind(m.as_str())
+        .bind(stream.number())
+        .bind(position.0 as i64)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(held_ids)
+}
