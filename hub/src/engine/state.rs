@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use crate::event::{Position, Stream, Subject};
-use crate::limits::{AHEAD_UNITS_MAX, RETRY_BASE, RETRY_MAX, RUN_UNITS_MAX, WINDOW_UNITS};
+use crate::limits::{
+    AHEAD_UNITS_MAX, RETRY_AFTER_MAX, RETRY_BASE, RETRY_MAX, RUN_UNITS_MAX, WINDOW_UNITS,
+};
 use crate::store::{Cursor, RunRow, UnitKey};
 
 /// What the attached adapter takes.
@@ -78,7 +80,8 @@ pub enum Input<P> {
     Unit(UnitIn<P>),
     /// Everything before a position was read and is not for this receiver.
     Frontier(Stream, Cursor),
-    /// Parked units are to be delivered again, in order; their subjects are parked no more.
+    /// Parked units are to be delivered again, in order; their subjects are parked no more. Wants
+    /// all parked units of these subjects, and `may_return`.
     Parked(Vec<Work<P>>),
     /// More credits.
     Credits(u32),
@@ -150,8 +153,9 @@ pub struct Resume {
     pub bulk: Option<Cursor>,
     /// Units that are done or parked ahead of the cursors.
     pub ahead: HashSet<UnitKey>,
-    /// Parked subjects.
-    pub parked: HashSet<Subject>,
+    /// Parked subjects, each with the first of its parked units: what stands before that one is
+    /// open and goes on.
+    pub parked: HashMap<Subject, UnitKey>,
     /// Attempts so far.
     pub attempts: Vec<(UnitKey, u32)>,
     /// Open runs.
@@ -210,7 +214,7 @@ pub struct Engine<P> {
     live: Track,
     bulk: Track,
     ahead: HashSet<UnitKey>,
-    parked: HashSet<Subject>,
+    parked: HashMap<Subject, UnitKey>,
     attempts: HashMap<UnitKey, u32>,
     runs: HashMap<UnitKey, RunRow>,
 }
@@ -303,6 +307,13 @@ impl<P: Clone> Engine<P> {
         self.items.len() < WINDOW_UNITS && ahead < AHEAD_UNITS_MAX as u64
     }
 
+    /// True when these parked units may be offered: all that stands before them was read (again,
+    /// by an engine that has just started), so that they pass nothing.
+    pub fn may_return(&self, keys: impl IntoIterator<Item = UnitKey>) -> bool {
+        let mut keys = keys.into_iter();
+        keys.all(|key| key.sequence < self.frontier(key.stream).sequence)
+    }
+
     /// When a retry is due next.
     pub fn wake_at(&self) -> Option<i64> {
         self.due.first().map(|(at, _)| *at)
@@ -316,6 +327,14 @@ impl<P: Clone> Engine<P> {
     /// Deliveries that wait for a receipt.
     pub fn leased(&self) -> usize {
         self.leased.len()
+    }
+
+    /// Attempts of the units that wait for a receipt: the next owner of the subscription counts on.
+    pub fn leased_attempts(&self) -> Vec<(UnitKey, u32)> {
+        let ids = self.leased.values().flat_map(|(ids, _)| ids);
+        ids.filter_map(|id| self.items.get(id))
+            .map(|item| (item.work.key, item.attempt))
+            .collect()
     }
 
     fn track(&mut self, stream: Stream) -> &mut Track {
@@ -352,9 +371,11 @@ impl<P: Clone> Engine<P> {
             },
         );
         for work in open {
-            if !work.protection && work.subjects.iter().any(|s| self.parked.contains(s)) {
-                self.parked.extend(work.subjects.iter().cloned());
+            if self.stands_behind_parked(&work) {
+                self.set_parked(&work);
                 self.settle(work.key);
+                // After a restart: what went as a run before is parked one by one.
+                self.close_run(work.key, decisions);
                 let attempt = self.attempts.remove(&work.key).unwrap_or(0);
                 decisions.push(Decision::Park {
                     work,
@@ -373,8 +394,28 @@ impl<P: Clone> Engine<P> {
                 self.parked.remove(subject);
             }
         }
-        for work in works {
+        // Asked for twice, it is delivered once.
+        let open: HashSet<UnitKey> = self.items.values().map(|item| item.work.key).collect();
+        for work in works.into_iter().filter(|work| !open.contains(&work.key)) {
             self.enqueue(work, true);
+        }
+    }
+
+    /// Only units before the first parked one of a stream go on: they were open when the former
+    /// engine ended.
+    fn stands_behind_parked(&self, work: &Work<P>) -> bool {
+        let behind = |first: &UnitKey| first.stream != work.key.stream || *first < work.key;
+        !work.protection
+            && work
+                .subjects
+                .iter()
+                .any(|subject| self.parked.get(subject).is_some_and(behind))
+    }
+
+    fn set_parked(&mut self, work: &Work<P>) {
+        for subject in &work.subjects {
+            let first = self.parked.entry(subject.clone()).or_insert(work.key);
+            *first = work.key.min(*first);
         }
     }
 
@@ -433,7 +474,7 @@ impl<P: Clone> Engine<P> {
             let Some(turn) = self.ready.pop_first() else {
                 break;
             };
-            match self.compose(turn.1) {
+            match self.compose(turn.1, decisions) {
                 Some(delivery) => {
                     self.credits -= 1;
                     decisions.push(Decision::Deliver(delivery));
@@ -446,11 +487,19 @@ impl<P: Clone> Engine<P> {
 
     /// Makes a delivery of a ready item: alone, or with those behind it as one run. `None` while
     /// a stored run is not wholly read again.
-    fn compose(&mut self, id: u64) -> Option<Delivery<P>> {
+    fn compose(&mut self, id: u64, decisions: &mut Vec<Decision<P>>) -> Option<Delivery<P>> {
         let key = self.items.get(&id)?.work.key;
         let (ids, stored) = match self.runs.get(&key) {
-            Some(run) => (self.stored_run(id, &run.keys)?, true),
-            None => (self.new_run(id), false),
+            None => (self.new_run(id), None),
+            Some(run) => match self.stored_run(id, &run.keys) {
+                Some(ids) => (ids, Some(run.id.clone())),
+                // Its units were taken differently since: it can never be whole again.
+                None if self.may_return(run.keys.iter().copied()) => {
+                    self.close_run(key, decisions);
+                    (self.new_run(id), None)
+                }
+                None => return None,
+            },
         };
         let number = self.next_delivery;
         self.next_delivery += 1;
@@ -458,22 +507,22 @@ impl<P: Clone> Engine<P> {
         let mut attempt = 0;
         for id in &ids {
             let item = self.items.get_mut(id)?;
+            if let Phase::Due(at) = item.phase {
+                self.due.remove(&(at, *id));
+            }
             item.phase = Phase::Leased;
             item.attempt += 1;
             attempt = attempt.max(item.attempt);
             works.push(item.work.clone());
         }
-        let run = (ids.len() > 1)
-            .then(|| self.runs.get(&key).cloned())
-            .flatten();
-        let new_run = (ids.len() > 1 && !stored).then(|| RunRow {
+        let new_run = (ids.len() > 1 && stored.is_none()).then(|| RunRow {
             id: run_id(key),
             keys: works.iter().map(|work| work.key).collect(),
         });
-        let run_id = run.or_else(|| new_run.clone()).map(|run| run.id);
         if let Some(run) = &new_run {
             self.runs.insert(key, run.clone());
         }
+        let run_id = stored.or_else(|| new_run.as_ref().map(|run| run.id.clone()));
         self.leased.insert(number, (ids, run_id));
         Some(Delivery {
             number,
@@ -483,6 +532,7 @@ impl<P: Clone> Engine<P> {
         })
     }
 
+    /// Units of one stream only: after a restart the streams can be read in another order.
     fn new_run(&self, id: u64) -> Vec<u64> {
         let Some(item) = self.items.get(&id) else {
             return Vec::new();
@@ -494,27 +544,42 @@ impl<P: Clone> Engine<P> {
         let Some(lane) = self.lanes.get(&(subject.clone(), false)) else {
             return vec![id];
         };
+        // What lies parked keeps its own copy, so it never becomes part of a run.
+        let joins = |other: &Item<P>| {
+            other.phase == Phase::Queued
+                && other.work.subjects.len() == 1
+                && other.work.key.stream == item.work.key.stream
+                && !other.from_parked
+        };
         lane.iter()
             .copied()
             .take(RUN_UNITS_MAX)
-            .take_while(|id| {
-                self.items.get(id).is_some_and(|item| {
-                    item.phase == Phase::Queued && item.work.subjects.len() == 1
-                })
-            })
+            .take_while(|id| self.items.get(id).is_some_and(joins))
             .collect()
     }
 
+    /// The units of a stored run in its order; units of the other stream may stand between them.
     fn stored_run(&self, id: u64, keys: &[UnitKey]) -> Option<Vec<u64>> {
+        if !self.settings.runs {
+            return None;
+        }
         let subject = self.items.get(&id)?.work.subjects.first()?;
         let lane = self.lanes.get(&(subject.clone(), false))?;
-        let ids: Vec<u64> = lane.iter().copied().take(keys.len()).collect();
-        let same = ids.len() == keys.len()
-            && ids
-                .iter()
-                .zip(keys)
-                .all(|(id, key)| self.items.get(id).is_some_and(|item| item.work.key == *key));
-        same.then_some(ids)
+        let of_key = |key: &UnitKey| {
+            let mut ids = lane.iter().copied();
+            ids.find(|id| self.items.get(id).is_some_and(|item| item.work.key == *key))
+        };
+        keys.iter().map(of_key).collect()
+    }
+
+    /// Forgets the stored run that a unit belongs to.
+    fn close_run(&mut self, key: UnitKey, decisions: &mut Vec<Decision<P>>) {
+        let found = self.runs.values().find(|run| run.keys.contains(&key));
+        let Some(id) = found.map(|run| run.id.clone()) else {
+            return;
+        };
+        self.runs.retain(|_, run| run.id != id);
+        decisions.push(Decision::RunClosed(id));
     }
 
     fn answered(
@@ -541,11 +606,12 @@ impl<P: Clone> Engine<P> {
             self.conclude(id, answer, now_ms, jitter, decisions);
         }
         // A run that is tried again as a whole keeps its composition.
-        if let Some(run) = run
-            && !retried
+        let kept = |stored: &RunRow| Some(&stored.id) == run.as_ref();
+        if !retried
+            && let Some(first) = self.runs.values().find(|run| kept(run))
+            && let Some(key) = first.keys.first().copied()
         {
-            self.runs.retain(|_, stored| stored.id != run);
-            decisions.push(Decision::RunClosed(run));
+            self.close_run(key, decisions);
         }
     }
 
@@ -607,52 +673,48 @@ impl<P: Clone> Engine<P> {
         }
     }
 
-    /// Parks an item and, in order, everything that stands behind it.
+    /// Parks an item and, in order, everything that stands behind it. What stands before it in
+    /// the lanes of its other subjects goes on.
     fn park(&mut self, id: u64, refusal: Refusal, decisions: &mut Vec<Decision<P>>) {
-        let Some(item) = self.remove(id) else { return };
-        self.parked.extend(item.work.subjects.iter().cloned());
-        decisions.push(Decision::Park {
-            attempt: item.attempt,
-            work: item.work,
-            refusal: Some(refusal),
-        });
-        while let Some(behind) = self.first_behind_parked() {
-            let Some(item) = self.remove(behind) else {
-                break;
-            };
-            self.parked.extend(item.work.subjects.iter().cloned());
-            // A unit that came out of the parked ones still lies there.
-            if !item.from_parked {
-                let attempt = item.attempt;
+        let mut refusal = Some(refusal);
+        let mut last: HashMap<Subject, u64> = HashMap::new();
+        let mut next = Some(id);
+        while let Some(id) = next {
+            let Some(item) = self.remove(id) else { return };
+            self.set_parked(&item.work);
+            self.close_run(item.work.key, decisions);
+            for subject in &item.work.subjects {
+                last.insert(subject.clone(), id);
+            }
+            // A unit that came out of the parked ones and waits again still lies there.
+            if refusal.is_some() || !item.from_parked {
                 decisions.push(Decision::Park {
+                    attempt: item.attempt,
                     work: item.work,
-                    attempt,
-                    refusal: None,
+                    refusal: refusal.take(),
                 });
             }
+            next = self.first_behind(&last);
         }
     }
 
-    /// The oldest item of a parked subject that is not on its way to the product.
-    fn first_behind_parked(&self) -> Option<u64> {
-        let lanes = self
-            .parked
-            .iter()
-            .filter_map(|s| self.lanes.get(&(s.clone(), false)));
-        lanes
-            .flatten()
-            .copied()
-            .filter(|id| self.may_park(*id))
-            .min()
+    /// The oldest item behind what was parked that is not on its way to the product. Items of a
+    /// lane stand in the order of their ids.
+    fn first_behind(&self, parked: &HashMap<Subject, u64>) -> Option<u64> {
+        let behind = |(subject, last): (&Subject, &u64)| {
+            let lane = self.lanes.get(&(subject.clone(), false))?;
+            let mut ids = lane.iter().copied();
+            ids.find(|id| id > last && !self.in_flight(*id))
+        };
+        parked.iter().filter_map(behind).min()
     }
 
-    fn may_park(&self, id: u64) -> bool {
-        let Some(item) = self.items.get(&id) else {
-            return false;
-        };
-        // Leased in the same run, behind the refused one: the adapter did not send it.
-        let in_flight = self.leased.values().any(|(ids, _)| ids.contains(&id));
-        item.phase != Phase::Leased || !in_flight
+    /// Units behind a refused one of the same run are leased and not in flight: their run was
+    /// answered.
+    fn in_flight(&self, id: u64) -> bool {
+        let leased = |item: &Item<P>| item.phase == Phase::Leased;
+        self.items.get(&id).is_some_and(leased)
+            && self.leased.values().any(|(ids, _)| ids.contains(&id))
     }
 
     fn remove(&mut self, id: u64) -> Option<Item<P>> {
@@ -717,6 +779,6 @@ fn retry_delay_ms(attempt: u32, after_ms: u64, jitter: f64) -> i64 {
     let scheduled = base
         .saturating_mul(1 << attempt.saturating_sub(1).min(20))
         .min(max);
-    let floor = scheduled.max(after_ms.min(max));
+    let floor = scheduled.max(after_ms.min(RETRY_AFTER_MAX.as_millis() as u64));
     (floor as f64 * (1.0 + jitter.clamp(0.0, 1.0))) as i64
 }

@@ -11,7 +11,7 @@
 //!           └ the low watermark: every sequence before it is done or parked
 //! ```
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 
@@ -238,7 +238,7 @@ pub struct DeliveryDelta {
     pub park: Vec<ParkedRow>,
     /// Parked units that got an outcome.
     pub unpark: Vec<UnitKey>,
-    /// Runs to open.
+    /// Runs to open, after those in `runs_close` are closed.
     pub runs_open: Vec<RunRow>,
     /// Runs that are answered.
     pub runs_close: Vec<String>,
@@ -285,8 +285,11 @@ pub trait DeliveryStore: Send + Sync + std::fmt::Debug {
     async fn attempts(&self, subscription: &str) -> Result<Vec<(UnitKey, u32)>, StoreError>;
     /// Open runs.
     async fn runs(&self, subscription: &str) -> Result<Vec<RunRow>, StoreError>;
-    /// Subjects that are parked.
-    async fn parked_subjects(&self, subscription: &str) -> Result<HashSet<Subject>, StoreError>;
+    /// Subjects that are parked, each with the first of its parked units.
+    async fn parked_subjects(
+        &self,
+        subscription: &str,
+    ) -> Result<HashMap<Subject, UnitKey>, StoreError>;
     /// Parked units of one subject (`None`: of all), behind a key, in order of sequence.
     async fn parked(
         &self,

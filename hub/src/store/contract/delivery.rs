@@ -3,7 +3,7 @@
 //! Must never test more than `store/delivery.rs` promises.
 //! Read next: `engine.rs`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::*;
 use crate::store::{HistoryRow, RunRow};
@@ -52,7 +52,7 @@ struct Seen {
     attempts: Vec<(UnitKey, u32)>,
     runs: Vec<RunRow>,
     parked: Vec<ParkedRow>,
-    subjects: HashSet<Subject>,
+    subjects: HashMap<Subject, UnitKey>,
     history: Vec<HistoryRow>,
 }
 
@@ -203,6 +203,14 @@ async fn store_407_a_run_keeps_its_composition_until_it_is_closed(harness: &dyn 
     .await;
     commit(&*store, epoch, |step| step.runs_open = vec![first.clone()]).await;
     assert_eq!(store.runs(PENSION).await.unwrap(), [first, second.clone()]);
+    // One that is closed makes room for another with the same first unit.
+    let again = run("run-1", &[live(3)]);
+    commit(&*store, epoch, |step| {
+        step.runs_close = names(&["run-1"]);
+        step.runs_open = vec![again.clone()];
+    })
+    .await;
+    assert!(store.runs(PENSION).await.unwrap().contains(&again));
     commit(&*store, epoch, |step| step.runs_close = names(&["run-1"])).await;
     assert_eq!(store.runs(PENSION).await.unwrap(), [second]);
 }
@@ -220,13 +228,16 @@ async fn store_408_outcomes_are_counted_by_their_events(harness: &dyn Harness) {
     })
     .await;
     commit(&*store, epoch, |step| {
-        step.done = vec![done(live(5), Outcome::Applied, &["i"])];
+        step.done = vec![
+            done(live(5), Outcome::Applied, &["i"]),
+            done(live(6), Outcome::SupersededBySwap, &["j"]),
+        ];
     })
     .await;
     let expected = OutcomeTally {
         applied: 4,
         duplicate: 1,
-        superseded: 2,
+        superseded: 3,
         not_relevant: 1,
         pending_review: 1,
         ..OutcomeTally::default()
@@ -309,7 +320,7 @@ async fn store_411_a_subject_is_parked_as_long_as_one_unit_parks_it(harness: &dy
         ];
     })
     .await;
-    let both = HashSet::from([subject("p"), subject("q")]);
+    let both = HashMap::from([(subject("p"), live(1)), (subject("q"), live(1))]);
     assert_eq!(store.parked_subjects(PENSION).await.unwrap(), both);
     assert!(
         store
@@ -321,7 +332,7 @@ async fn store_411_a_subject_is_parked_as_long_as_one_unit_parks_it(harness: &dy
     commit(&*store, epoch, |step| step.unpark = vec![live(1)]).await;
     assert_eq!(
         store.parked_subjects(PENSION).await.unwrap(),
-        HashSet::from([subject("p")])
+        HashMap::from([(subject("p"), live(2))])
     );
     commit(&*store, epoch, |step| step.unpark = vec![live(2)]).await;
     assert!(store.parked_subjects(PENSION).await.unwrap().is_empty());

@@ -118,12 +118,12 @@ impl Subscription {
         let row = &self.row;
         self.ahead
             .retain(|key| key.sequence >= row.cursor(key.stream).sequence);
+        self.runs.retain(|run| !delta.runs_close.contains(&run.id));
         for run in delta.runs_open {
             if self.runs.iter().all(|open| open.id != run.id) {
                 self.runs.push(run);
             }
         }
-        self.runs.retain(|run| !delta.runs_close.contains(&run.id));
         self.row.filled |= delta.filled;
         if let (Some(reason), Some(binding)) = (delta.paused, self.binding_mut()) {
             binding.paused = reason;
@@ -161,7 +161,7 @@ fn count(tally: &mut OutcomeTally, done: &Done) {
     match Outcome::try_from(done.outcome) {
         Ok(Outcome::Applied) => tally.applied += events,
         Ok(Outcome::Duplicate) => tally.duplicate += events,
-        Ok(Outcome::Superseded) => tally.superseded += events,
+        Ok(Outcome::Superseded | Outcome::SupersededBySwap) => tally.superseded += events,
         Ok(Outcome::NotRelevant) => tally.not_relevant += events,
         Ok(Outcome::PendingReview) => tally.pending_review += events,
         _ => {}
@@ -299,13 +299,18 @@ impl DeliveryStore for MemoryStore {
         Ok(self.of(subscription, |found| found.runs.clone()))
     }
 
-    async fn parked_subjects(&self, subscription: &str) -> Result<HashSet<Subject>, StoreError> {
+    async fn parked_subjects(
+        &self,
+        subscription: &str,
+    ) -> Result<HashMap<Subject, UnitKey>, StoreError> {
         Ok(self.of(subscription, |found| {
-            found
-                .parked
-                .values()
-                .flat_map(|row| row.subjects.iter().cloned())
-                .collect()
+            let mut subjects = HashMap::new();
+            for (key, row) in &found.parked {
+                for subject in &row.subjects {
+                    subjects.entry(subject.clone()).or_insert(*key);
+                }
+            }
+            subjects
         }))
     }
 

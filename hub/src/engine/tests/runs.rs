@@ -1,0 +1,183 @@
+//! Several units of one subject that go as one.
+
+use super::*;
+use crate::limits::RUN_UNITS_MAX;
+
+/// Three units of one subject in one run, behind one that went alone.
+fn three() -> Bench {
+    let mut bench = Bench::runs();
+    for _ in 0..4 {
+        bench.live(&["A"]);
+    }
+    let seen = bench.answer(live(1), &applied());
+    assert_eq!(seen.delivered, [[live(2), live(3), live(4)]]);
+    let run = RunRow {
+        id: "live-2-1".to_owned(),
+        keys: vec![live(2), live(3), live(4)],
+    };
+    assert_eq!(seen.opened, [run]);
+    bench
+}
+
+#[test]
+fn a_run_takes_what_waits_of_one_subject() {
+    let mut bench = three();
+    // What comes later is not put into it.
+    assert_eq!(bench.live(&["A"]), Seen::default());
+    let seen = bench.answer(live(2), &applied());
+    assert_eq!(seen.done, [live(2), live(3), live(4)]);
+    assert_eq!(seen.closed, ["live-2-1"]);
+    // One unit is no run.
+    assert_eq!((seen.delivered, seen.opened), (vec![vec![live(5)]], vec![]));
+}
+
+#[test]
+fn without_the_capability_every_unit_goes_alone() {
+    let mut bench = Bench::new();
+    for _ in 0..3 {
+        bench.live(&["A"]);
+    }
+    let seen = bench.answer(live(1), &applied());
+    assert_eq!((seen.delivered, seen.opened), (vec![vec![live(2)]], vec![]));
+}
+
+#[test]
+fn a_run_ends_before_a_group_of_several_subjects_and_never_holds_protection() {
+    let mut bench = Bench::runs();
+    bench.live(&["A"]);
+    bench.live(&["A"]);
+    bench.live(&["A"]);
+    bench.live(&["A", "B"]);
+    bench.live(&["A"]);
+    assert_eq!(bench.protection("A").delivered, [[live(6)]]);
+    assert_eq!(
+        bench.answer(live(1), &applied()).delivered,
+        [[live(2), live(3)]]
+    );
+    assert_eq!(bench.answer(live(2), &applied()).delivered, [[live(4)]]);
+}
+
+#[test]
+fn a_run_has_no_more_units_than_the_limit() {
+    let mut bench = Bench::runs();
+    for _ in 0..RUN_UNITS_MAX + 5 {
+        bench.live(&["A"]);
+    }
+    let seen = bench.answer(live(1), &applied());
+    assert_eq!(seen.delivered[0].len(), RUN_UNITS_MAX);
+    assert_eq!(bench.answer(live(2), &applied()).delivered[0].len(), 4);
+}
+
+#[test]
+fn units_behind_a_rejected_one_of_the_run_wait() {
+    let mut bench = three();
+    bench.live(&["A"]);
+    let seen = bench.answer_each(vec![(live(2), applied()), (live(3), refusal("UNMAPPABLE"))]);
+    assert_eq!(seen.done, [live(2)]);
+    assert_eq!(
+        (seen.rejected, seen.waiting),
+        (vec![live(3)], vec![live(4), live(5)])
+    );
+    assert_eq!(seen.closed, ["live-2-1"]);
+    assert_eq!(bench.engine.open(), 0);
+}
+
+#[test]
+fn units_behind_the_last_answered_one_of_the_run_go_again() {
+    let mut bench = three();
+    let seen = bench.answer_each(vec![(live(2), applied())]);
+    assert_eq!(
+        (seen.done, seen.closed),
+        (vec![live(2)], vec!["live-2-1".to_owned()])
+    );
+    let seen = bench.at(200);
+    assert_eq!(seen.delivered, [[live(3), live(4)]]);
+    assert_eq!(seen.opened.len(), 1);
+}
+
+#[test]
+fn a_run_that_is_tried_again_keeps_its_composition() {
+    let mut bench = three();
+    bench.live(&["A"]);
+    let seen = bench.answer(live(2), &AGAIN);
+    assert!(seen.closed.is_empty());
+    bench.live(&["A"]);
+    let seen = bench.at(200);
+    assert_eq!(seen.delivered, [[live(2), live(3), live(4)]]);
+    assert_eq!((seen.opened, seen.attempt), (vec![], vec![2]));
+    let seen = bench.answer(live(2), &applied());
+    assert_eq!(seen.delivered, [[live(5), live(6)]]);
+}
+
+#[test]
+fn a_run_whose_units_are_due_at_different_times_is_in_flight_once() {
+    let resume = Resume {
+        attempts: vec![(live(3), 6)],
+        ..Resume::default()
+    };
+    let mut bench = Bench::with(true, resume);
+    for _ in 0..3 {
+        bench.live(&["A"]);
+    }
+    bench.answer(live(1), &applied());
+    bench.answer(live(2), &AGAIN);
+    assert_eq!(bench.at(200).delivered, [[live(2), live(3)]]);
+    // The second unit was due much later; that time passes while it is in flight.
+    assert_eq!(bench.at(60_000), Seen::default());
+    bench.answer_each(vec![(live(2), applied())]);
+    assert_eq!(bench.at(60_199), Seen::default());
+    assert_eq!(bench.at(60_200).delivered, [[live(3)]]);
+    assert_eq!(bench.at(999_000), Seen::default());
+}
+
+#[test]
+fn a_stored_run_waits_after_a_restart_until_all_its_units_are_read_again() {
+    let run = RunRow {
+        id: "live-2-1".to_owned(),
+        keys: vec![live(2), live(3), live(4)],
+    };
+    let resume = Resume {
+        live: Some(cursor(20, 2)),
+        runs: vec![run],
+        ..Resume::default()
+    };
+    let mut bench = Bench::with(true, resume);
+    assert_eq!(bench.live(&["A"]), Seen::default());
+    assert_eq!(bench.live(&["A"]), Seen::default());
+    let seen = bench.live(&["A"]);
+    assert_eq!(seen.delivered, [[live(2), live(3), live(4)]]);
+    assert!(seen.opened.is_empty());
+    bench.live(&["A"]);
+    let seen = bench.answer(live(2), &applied());
+    assert_eq!(seen.closed, ["live-2-1"]);
+    assert_eq!(seen.delivered, [[live(5)]]);
+}
+
+#[test]
+fn a_parked_unit_comes_back_alone() {
+    let mut bench = Bench::runs();
+    bench.live(&["A"]);
+    bench.answer(live(1), &refusal("UNMAPPABLE"));
+    bench.live(&["A"]);
+    let parked = vec![work(live(1), &["A"]), work(live(2), &["A"])];
+    assert_eq!(bench.step(Input::Parked(parked)).delivered, [[live(1)]]);
+    assert_eq!(bench.answer(live(1), &applied()).delivered, [[live(2)]]);
+}
+
+#[test]
+fn a_parked_unit_that_came_back_is_no_part_of_a_run() {
+    let mut bench = Bench::runs();
+    bench.live(&["C"]);
+    bench.live(&["B"]);
+    bench.live(&["B"]);
+    bench.live(&["C", "B"]);
+    bench.live(&["B"]);
+    // Parks the group and, behind it, the last one; the third stands before them.
+    assert_eq!(
+        bench.answer(live(1), &refusal("UNMAPPABLE")).waiting,
+        [live(4), live(5)]
+    );
+    bench.step(Input::Parked(vec![work(live(5), &["B"])]));
+    let seen = bench.answer(live(2), &applied());
+    assert_eq!((seen.delivered, seen.opened), (vec![vec![live(3)]], vec![]));
+}
