@@ -206,6 +206,14 @@ impl AdminService for Admin {
             .bind_capture(&town.municipality, &ask.source, &ask.product)
             .await;
         let capture_epoch = bound.map_err(Failure::from)?;
+        tracing::info!(
+            source = ask.source,
+            product = ask.product,
+            operator = ask.operator,
+            reason = ask.reason,
+            capture_epoch,
+            "a source is bound"
+        );
         Ok(Response::new(BindSourceResponse { capture_epoch }))
     }
 

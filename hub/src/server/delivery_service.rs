@@ -153,7 +153,7 @@ impl DeliveryService for Deliveries {
         let welcome = Welcome {
             subscription: attached.runner.id.clone(),
             binding_epoch: attached.binding_epoch,
-            owner_epoch: 0,
+            owner_epoch: town.shared().owner_epoch,
             lease: Some(prost_types::Duration {
                 seconds: i64::try_from(STREAM_LEASE.as_secs()).unwrap_or(i64::MAX),
                 nanos: 0,

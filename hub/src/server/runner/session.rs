@@ -20,7 +20,7 @@ use crate::engine::{Answered, Decision, Delivery, Engine, Input, Refusal, Resume
 use crate::event::{Position, Stream};
 use crate::limits::RECEIPT_TEXT_CHARS_MAX;
 use crate::project::Receiver;
-use crate::store::{BindingState, StoreError, SubscriptionRow, UnitKey};
+use crate::store::{BindingState, DeliveryDelta, StoreError, SubscriptionRow, UnitKey};
 use crate::telemetry::Attempt;
 
 /// An attached adapter.
@@ -56,6 +56,10 @@ impl State {
             return None;
         }
         self.drop_session();
+        if let Err(error) = self.end_pause().await {
+            tracing::error!(%error, subscription = self.row.id, "ending the pause failed");
+            return None;
+        }
         let resume = match self.resume().await {
             Ok(resume) => resume,
             Err(error) => {
@@ -81,6 +85,23 @@ impl State {
             || (self.filled_before_cut
                 && self.row.live.position >= live
                 && self.row.bulk.position >= bulk)
+    }
+
+    /// An adapter that attaches again after a pause was mended by a human.
+    async fn end_pause(&mut self) -> Result<(), StoreError> {
+        let paused = self
+            .row
+            .binding()
+            .is_some_and(|binding| !binding.paused.is_empty());
+        if !paused {
+            return Ok(());
+        }
+        let delta = DeliveryDelta {
+            paused: Some(String::new()),
+            ..self.delta()
+        };
+        self.shared.store.commit(delta).await?;
+        self.refresh().await
     }
 
     async fn resume(&self) -> Result<Resume, StoreError> {

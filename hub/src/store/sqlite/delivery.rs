@@ -4,17 +4,21 @@
 //! inside the transaction.
 //! Read next: `engine.rs`.
 
-use std::collections::HashSet;
+mod commit;
+
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
-use super::{SqliteStore, failed, json_list};
+use self::commit::apply;
+use super::{SqliteStore, failed};
+
 use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream, Subject};
 use crate::store::{
-    BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, Done, HistoryRow, OutcomeTally,
+    BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, HistoryRow, OutcomeTally,
     ParkedRow, ParkedState, RunRow, StoreError, SubscriptionRow, UnitKey,
 };
 use musubi_proto::hub::v1::Outcome;
@@ -133,7 +137,7 @@ async fn tally_of(
             Ok(Outcome::Duplicate) => tally.duplicate += events,
             Ok(Outcome::NotRelevant) => tally.not_relevant += events,
             Ok(Outcome::PendingReview) => tally.pending_review += events,
-            Ok(Outcome::Superseded) => tally.superseded += events,
+            Ok(Outcome::Superseded | Outcome::SupersededBySwap) => tally.superseded += events,
             // A refusal counts as long as its events are parked.
             _ => {}
         }
@@ -178,267 +182,6 @@ async fn subscription_from(
         tally: tally_of(connection, &id).await?,
         id,
     })
-}
-
-async fn move_cursor(
-    connection: &mut SqliteConnection,
-    subscription: &str,
-    stream: Stream,
-    cursor: Cursor,
-) -> Result<(), sqlx::Error> {
-    let statement = match stream {
-        Stream::Live => {
-            "UPDATE subscription SET live_position = $2, live_sequence = $3 WHERE id = $1"
-        }
-        Stream::Bulk => {
-            "UPDATE subscription SET bulk_position = $2, bulk_sequence = $3 WHERE id = $1"
-        }
-    };
-    sqlx::query(statement)
-        .bind(subscription)
-        .bind(cursor.position.0 as i64)
-        .bind(cursor.sequence as i64)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("DELETE FROM ahead WHERE subscription = $1 AND stream = $2 AND sequence < $3")
-        .bind(subscription)
-        .bind(stream.number())
-        .bind(cursor.sequence as i64)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// Notes that a unit is done or parked although the cursor has not passed it yet.
-async fn put_ahead(
-    connection: &mut SqliteConnection,
-    subscription: &str,
-    key: UnitKey,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO ahead (subscription, stream, sequence, member)
-         SELECT $1, $2, $3, $4 FROM subscription WHERE id = $1 AND $3 >=
-           CASE $2 WHEN 2 THEN bulk_sequence ELSE live_sequence END
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(subscription)
-    .bind(key.stream.number())
-    .bind(key.sequence as i64)
-    .bind(i64::from(key.member))
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn put_done(
-    connection: &mut SqliteConnection,
-    subscription: &str,
-    done: &Done,
-) -> Result<(), sqlx::Error> {
-    put_ahead(connection, subscription, done.key).await?;
-    sqlx::query(
-        "INSERT INTO tally (subscription, outcome, events) VALUES ($1, $2, $3)
-         ON CONFLICT (subscription, outcome) DO UPDATE SET events = events + excluded.events",
-    )
-    .bind(subscription)
-    .bind(i64::from(done.outcome))
-    .bind(done.event_ids.len() as i64)
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query(
-        "DELETE FROM attempt
-         WHERE subscription = $1 AND stream = $2 AND sequence = $3 AND member = $4",
-    )
-    .bind(subscription)
-    .bind(done.key.stream.number())
-    .bind(done.key.sequence as i64)
-    .bind(i64::from(done.key.member))
-    .execute(&mut *connection)
-    .await?;
-    for event_id in &done.event_ids {
-        sqlx::query(
-            "INSERT INTO history (municipality, event_id, subscription, product, stream, sequence,
-               member, attempt, outcome, reason, at_ms)
-             SELECT municipality, $2, $1, $3, $4, $5, $6, $7, $8, $9, $10
-             FROM subscription WHERE id = $1",
-        )
-        .bind(subscription)
-        .bind(event_id)
-        .bind(&done.product)
-        .bind(done.key.stream.number())
-        .bind(done.key.sequence as i64)
-        .bind(i64::from(done.key.member))
-        .bind(i64::from(done.attempt))
-        .bind(i64::from(done.outcome))
-        .bind(&done.reason)
-        .bind(done.at_ms)
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
-}
-
-async fn put_parked(
-    connection: &mut SqliteConnection,
-    subscription: &str,
-    row: &ParkedRow,
-) -> Result<(), sqlx::Error> {
-    put_ahead(connection, subscription, row.key).await?;
-    sqlx::query(
-        "INSERT INTO parked (subscription, stream, sequence, member, state, reason, field, message,
-           attempts, at_ms, position, event_ids, events, key_id, content)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-         ON CONFLICT (subscription, stream, sequence, member) DO UPDATE SET
-           state = excluded.state, reason = excluded.reason, field = excluded.field,
-           message = excluded.message, attempts = excluded.attempts, at_ms = excluded.at_ms",
-    )
-    .bind(subscription)
-    .bind(row.key.stream.number())
-    .bind(row.key.sequence as i64)
-    .bind(i64::from(row.key.member))
-    .bind(if row.state == ParkedState::Rejected {
-        1
-    } else {
-        2
-    })
-    .bind(&row.reason)
-    .bind(&row.field)
-    .bind(&row.message)
-    .bind(i64::from(row.attempts))
-    .bind(row.at_ms)
-    .bind(row.position.0 as i64)
-    .bind(json_list(&row.event_ids))
-    .bind(row.event_ids.len() as i64)
-    .bind(&row.content.key_id)
-    .bind(&row.content.bytes)
-    .execute(&mut *connection)
-    .await?;
-    for (ordinal, subject) in row.subjects.iter().enumerate() {
-        sqlx::query(
-            "INSERT INTO parked_subject (subscription, subject, stream, sequence, member, ordinal)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-        )
-        .bind(subscription)
-        .bind(&subject.0)
-        .bind(row.key.stream.number())
-        .bind(row.key.sequence as i64)
-        .bind(i64::from(row.key.member))
-        .bind(ordinal as i64)
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
-}
-
-async fn delete_parked(
-    connection: &mut SqliteConnection,
-    subscription: &str,
-    key: UnitKey,
-) -> Result<(), sqlx::Error> {
-    for statement in [
-        "DELETE FROM parked
-         WHERE subscription = $1 AND stream = $2 AND sequence = $3 AND member = $4",
-        "DELETE FROM parked_subject
-         WHERE subscription = $1 AND stream = $2 AND sequence = $3 AND member = $4",
-    ] {
-        sqlx::query(statement)
-            .bind(subscription)
-            .bind(key.stream.number())
-            .bind(key.sequence as i64)
-            .bind(i64::from(key.member))
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
-}
-
-async fn put_runs(
-    connection: &mut SqliteConnection,
-    delta: &DeliveryDelta,
-) -> Result<(), sqlx::Error> {
-    for run in &delta.runs_open {
-        for (ordinal, key) in run.keys.iter().enumerate() {
-            sqlx::query(
-                "INSERT INTO run (subscription, id, ordinal, stream, sequence, member)
-                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-            )
-            .bind(&delta.subscription)
-            .bind(&run.id)
-            .bind(ordinal as i64)
-            .bind(key.stream.number())
-            .bind(key.sequence as i64)
-            .bind(i64::from(key.member))
-            .execute(&mut *connection)
-            .await?;
-        }
-    }
-    for id in &delta.runs_close {
-        sqlx::query("DELETE FROM run WHERE subscription = $1 AND id = $2")
-            .bind(&delta.subscription)
-            .bind(id)
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
-}
-
-async fn apply(
-    connection: &mut SqliteConnection,
-    delta: &DeliveryDelta,
-) -> Result<(), sqlx::Error> {
-    let subscription = &delta.subscription;
-    for (stream, cursor) in &delta.cursors {
-        move_cursor(connection, subscription, *stream, *cursor).await?;
-    }
-    for (key, attempts) in &delta.attempts {
-        sqlx::query(
-            "INSERT INTO attempt (subscription, stream, sequence, member, attempts)
-             VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (subscription, stream, sequence, member)
-               DO UPDATE SET attempts = excluded.attempts",
-        )
-        .bind(subscription)
-        .bind(key.stream.number())
-        .bind(key.sequence as i64)
-        .bind(i64::from(key.member))
-        .bind(i64::from(*attempts))
-        .execute(&mut *connection)
-        .await?;
-    }
-    for done in &delta.done {
-        put_done(connection, subscription, done).await?;
-    }
-    for row in &delta.park {
-        put_parked(connection, subscription, row).await?;
-    }
-    for key in &delta.unpark {
-        delete_parked(connection, subscription, *key).await?;
-    }
-    put_runs(connection, delta).await?;
-    if delta.filled {
-        sqlx::query("UPDATE subscription SET filled = 1 WHERE id = $1")
-            .bind(subscription)
-            .execute(&mut *connection)
-            .await?;
-    }
-    if let Some(reason) = &delta.paused {
-        let filling = subscription.contains('~');
-        let now = if filling {
-            BindingState::Filling
-        } else {
-            BindingState::Serving
-        };
-        sqlx::query(
-            "UPDATE binding SET paused = $2 WHERE subscription = $1 AND epoch =
-               (SELECT max(epoch) FROM binding WHERE subscription = $1 AND state = $3)",
-        )
-        .bind(subscription)
-        .bind(reason)
-        .bind(binding_number(now))
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
 }
 
 #[async_trait]
@@ -639,15 +382,24 @@ impl DeliveryStore for SqliteStore {
         Ok(runs)
     }
 
-    async fn parked_subjects(&self, subscription: &str) -> Result<HashSet<Subject>, StoreError> {
-        let names: Vec<String> = sqlx::query_scalar(
-            "SELECT DISTINCT subject FROM parked_subject WHERE subscription = $1",
+    async fn parked_subjects(
+        &self,
+        subscription: &str,
+    ) -> Result<HashMap<Subject, UnitKey>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT subject, stream, sequence, member FROM parked_subject
+             WHERE subscription = $1 ORDER BY subject, stream, sequence, member",
         )
         .bind(subscription)
         .fetch_all(&self.readers)
         .await
         .map_err(failed("reading parked subjects"))?;
-        Ok(names.into_iter().map(Subject).collect())
+        let mut subjects = HashMap::new();
+        for row in &rows {
+            let subject = Subject(row.get("subject"));
+            subjects.entry(subject).or_insert_with(|| key_of(row));
+        }
+        Ok(subjects)
     }
 
     async fn parked(
