@@ -40,6 +40,8 @@ pub const READ_ROOM_MIN: usize = 64;
 pub const AHEAD_UNITS_MAX: usize = 100_000;
 /// Units of one subject that ride in one run at most.
 pub const RUN_UNITS_MAX: usize = 50;
+/// Parked units from which on one retry of all takes no further subject.
+pub const RETRY_UNITS_MAX: usize = 2_000;
 /// Most credits that one adapter can have.
 pub const CREDITS_MAX: u32 = 10_000;
 /// Messages that wait for one subscription's runner.

@@ -217,6 +217,7 @@ impl State {
                     .as_ref()
                     .is_some_and(|session| session.number == number)
                 {
+                    self.keep_attempts().await;
                     self.drop_session();
                 }
             }
@@ -256,6 +257,20 @@ impl State {
             .filter(|session| session.number == number)
         {
             session.receipt(receipt, now);
+        }
+    }
+
+    /// Notes the attempts that are under way, so that the next session counts on.
+    async fn keep_attempts(&mut self) {
+        let Some(session) = &self.session else { return };
+        let delta = DeliveryDelta {
+            attempts: session.engine.leased_attempts(),
+            ..self.delta()
+        };
+        if !delta.is_empty()
+            && let Err(error) = self.shared.store.commit(delta).await
+        {
+            tracing::warn!(%error, subscription = self.row.id, "attempts were not noted");
         }
     }
 

@@ -12,28 +12,47 @@ use super::State;
 use super::payload::{Payload, is_protection};
 use super::reader::Route;
 use crate::engine::{Input, Work};
-use crate::event::{Subject, Unit};
-use crate::limits::PAGE_MAX;
+use crate::event::{Stream, Subject, Unit};
+use crate::limits::{PAGE_MAX, RETRY_UNITS_MAX};
 use crate::store::{ParkedRow, StoreError, UnitKey};
 
 impl State {
     /// Delivers a parked unit's subjects again, with all that waits behind them; with no key,
-    /// every parked subject. Returns how many units; 0 when no adapter is attached.
+    /// the parked subjects one after the other, as many as `RETRY_UNITS_MAX` allows. Returns how
+    /// many units; 0 when no adapter is attached, or while the log before them is read again.
     pub(super) async fn retry_parked(&mut self, key: Option<UnitKey>) -> Result<u64, StoreError> {
-        if self.session.is_none() {
+        let Some(session) = &self.session else {
             return Ok(0);
-        }
-        let rows = match key {
-            None => {
-                self.shared
-                    .store
-                    .parked(&self.row.id, None, None, PAGE_MAX)
-                    .await?
-            }
-            Some(key) => self.connected(key).await?,
         };
+        let first = match key {
+            None => self
+                .shared
+                .store
+                .parked_subjects(&self.row.id)
+                .await?
+                .into_keys()
+                .collect(),
+            Some(key) => {
+                let unit = self.shared.store.parked_unit(&self.row.id, key).await?;
+                unit.map(|row| row.subjects).unwrap_or_default()
+            }
+        };
+        let mut seen = HashSet::new();
+        let mut rows = BTreeMap::new();
+        for subject in first {
+            let connected = self.connected(subject, &mut seen).await?;
+            if session
+                .engine
+                .may_return(connected.iter().map(|row| row.key))
+            {
+                rows.extend(connected.into_iter().map(|row| (turn(row.key), row)));
+            }
+            if rows.len() >= RETRY_UNITS_MAX {
+                break;
+            }
+        }
         let works: Vec<_> = rows
-            .iter()
+            .values()
             .filter_map(|row| self.parked_work(row))
             .collect();
         let count = works.len() as u64;
@@ -44,25 +63,31 @@ impl State {
         Ok(count)
     }
 
-    /// A parked unit and all that hangs together with it by subjects, in order.
-    async fn connected(&self, key: UnitKey) -> Result<Vec<ParkedRow>, StoreError> {
-        let store = &self.shared.store;
-        let Some(first) = store.parked_unit(&self.row.id, key).await? else {
-            return Ok(Vec::new());
-        };
-        let mut open: Vec<Subject> = first.subjects.clone();
-        let mut seen: HashSet<Subject> = HashSet::new();
-        let mut rows = BTreeMap::from([(first.key, first)]);
+    /// All parked units that hang together with a subject, by the subjects that they share.
+    async fn connected(
+        &self,
+        subject: Subject,
+        seen: &mut HashSet<Subject>,
+    ) -> Result<Vec<ParkedRow>, StoreError> {
+        let mut open = vec![subject];
+        let mut rows = BTreeMap::new();
         while let Some(subject) = open.pop() {
             if !seen.insert(subject.clone()) {
                 continue;
             }
-            for row in store
-                .parked(&self.row.id, Some(&subject), None, PAGE_MAX)
-                .await?
-            {
-                open.extend(row.subjects.iter().cloned());
-                rows.insert(row.key, row);
+            let mut after = None;
+            loop {
+                let page = self
+                    .shared
+                    .store
+                    .parked(&self.row.id, Some(&subject), after, PAGE_MAX)
+                    .await?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.key);
+                for row in page {
+                    open.extend(row.subjects.iter().cloned());
+                    rows.insert(row.key, row);
+                }
             }
         }
         Ok(rows.into_values().collect())
@@ -94,4 +119,10 @@ impl State {
             protection,
         ))
     }
+}
+
+/// Snapshot records stand before the changes: they create the person that a change is about, and
+/// a product that has a later version leaves them alone.
+fn turn(key: UnitKey) -> (bool, u64, u32) {
+    (key.stream == Stream::Live, key.sequence, key.member)
 }

@@ -55,6 +55,7 @@ impl State {
         if self.row.closed || binding.product != ask.product || !self.ready_to_serve() {
             return None;
         }
+        self.keep_attempts().await;
         self.drop_session();
         if let Err(error) = self.end_pause().await {
             tracing::error!(%error, subscription = self.row.id, "ending the pause failed");
