@@ -9,7 +9,9 @@ use sqlx::sqlite::SqliteConnection;
 use super::{held_id, held_number, state_number};
 use crate::event::{Municipality, Position, Stream};
 use crate::store::sqlite::json_list;
-use crate::store::{Claim, HeldKind, HeldState, NewHeld, Placed, PublishDelta, SnapshotMark};
+use crate::store::{
+    Claim, HeldKind, HeldState, NewHeld, Placed, ProtectionMark, PublishDelta, SnapshotMark,
+};
 
 /// A list of claims for `json_each`; stream and position are null while they are not placed.
 pub(super) fn claims_json<'a>(
@@ -260,6 +262,30 @@ async fn mark_snapshot(
     Ok(())
 }
 
+async fn put_protection(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+    marks: &[ProtectionMark],
+) -> Result<(), sqlx::Error> {
+    for mark in marks {
+        sqlx::query(
+            "INSERT INTO protection (municipality, subject, measure, version, active)
+             VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (municipality, subject, measure) DO UPDATE
+               SET version = excluded.version, active = excluded.active
+               WHERE excluded.version > version",
+        )
+        .bind(m.as_str())
+        .bind(&mark.subject.0)
+        .bind(&mark.measure)
+        .bind(i64::from(mark.version))
+        .bind(i64::from(mark.active))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn apply(
     connection: &mut SqliteConnection,
     m: &Municipality,
@@ -291,22 +317,7 @@ pub(super) async fn apply(
     for held in &delta.hold {
         held_ids.push(held_id(hold(connection, m, held).await?));
     }
-    for mark in &delta.protection {
-        sqlx::query(
-            "INSERT INTO protection (municipality, subject, measure, version, active)
-             VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (municipality, subject, measure) DO UPDATE
-               SET version = excluded.version, active = excluded.active
-               WHERE excluded.version > version",
-        )
-        .bind(m.as_str())
-        .bind(&mark.subject.0)
-        .bind(&mark.measure)
-        .bind(i64::from(mark.version))
-        .bind(i64::from(mark.active))
-        .execute(&mut *connection)
-        .await?;
-    }
+    put_protection(connection, m, &delta.protection).await?;
     for mark in &delta.snapshots {
         mark_snapshot(connection, m, mark).await?;
     }
