@@ -166,9 +166,7 @@ impl Session<'_> {
                     units: Vec::new(),
                     ..delivery.clone()
                 };
-                let task = self
-                    .running
-                    .spawn(telemetry::process(adapter, delivery));
+                let task = self.running.spawn(telemetry::process(adapter, delivery));
                 self.started.push((task.id(), copy));
                 Ok(())
             }
