@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::hub::{MUNICIPALITY, PATIENCE};
 use crate::process::{Process, musubi};
-use crate::wait::wait_for_text;
+use crate::wait::{wait_for_text, wait_until_blocking};
 
 /// Folders of one story, below one folder.
 #[derive(Debug, Clone)]
@@ -91,6 +91,12 @@ impl Stage {
         command.arg("--data").arg(self.folder("hinoki/data")?);
         command.args(["--night-ms", &night_ms.to_string()]);
         let process = Process::spawn("hinoki", command, &self.run())?;
+        // The product makes the folders; its adapter does not start without them.
+        wait_until_blocking(PATIENCE, "the exchange folder", || {
+            Ok(["in", "out"]
+                .iter()
+                .all(|name| exchange.join(name).is_dir()))
+        })?;
         Ok((process, exchange))
     }
 
