@@ -172,3 +172,31 @@ pub async fn check_log(demo: &Path, town: &Path) -> Result<usize> {
     );
     Ok(log.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(key: &str, version: i64, measure: &str) -> Entry {
+        Entry {
+            key: key.to_owned(),
+            person: "0000012345".to_owned(),
+            measure: measure.to_owned(),
+            version,
+        }
+    }
+
+    #[test]
+    fn what_was_applied_twice_or_out_of_order_is_found() {
+        let good = [entry("a", 1, ""), entry("b", 1, "S1"), entry("c", 3, "")];
+        assert_eq!(check("x", &good).unwrap(), 3);
+        let wrong = [
+            [entry("a", 1, ""), entry("a", 2, "")],
+            [entry("a", 2, ""), entry("b", 2, "")],
+            [entry("a", 2, ""), entry("b", 1, "")],
+        ];
+        for entries in wrong {
+            assert!(check("x", &entries).is_err());
+        }
+    }
+}

@@ -3,6 +3,8 @@
 //! Must never accept a line that does not name the thing that is wrong.
 //! Read next: `cli/src/failure.rs`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;

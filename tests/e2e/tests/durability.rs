@@ -3,6 +3,8 @@
 //! Must never pass on a trace that does not show a sync.
 //! Read next: `src/trace.rs`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::fs;
 use std::process::Command;
 

@@ -3,6 +3,8 @@
 //! Must never use a generated client: that is what this story is about.
 //! Read next: `src/event.rs`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -3,6 +3,8 @@
 //! Must never lose a held row, whatever dies meanwhile.
 //! Read next: `src/registry.rs`, `adapters/vendors/tsubame/INTERFACE.md`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::fs;
 use std::path::PathBuf;
 

@@ -3,6 +3,8 @@
 //! Must never wait for the hub by a guess: what it does next is awaited.
 //! Read next: `src/receiver.rs`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use musubi_e2e::event::moved;
 use musubi_e2e::receiver::{Receiver, receipt};
 use musubi_e2e::{Client, Hub, wait_until};

@@ -4,6 +4,8 @@
 //! Must never compare less than the whole ledger that the product documents.
 //! Read next: `src/postgres.rs`, `adapters/vendors/momiji/INTERFACE.md`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 use std::path::Path;
 
 use musubi_e2e::hub::PATIENCE;
