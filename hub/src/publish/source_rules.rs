@@ -93,21 +93,34 @@ impl View {
         }
     }
 
-    /// True when a waiting unit may follow now: nothing open stands before it, and its versions
+    /// True when a waiting unit may follow now: nothing refused stands before it, and its versions
     /// come next.
     pub fn may_follow(&self, waiting: &OpenHeld) -> bool {
         let subjects: HashSet<&Subject> = waiting.subjects.iter().map(|pair| &pair.0).collect();
+        // Among waiting units of a subject whose version is known, versions say which comes next.
+        let stands_before = |held: &OpenHeld| {
+            let mut shared = held.subjects.iter().map(|pair| &pair.0);
+            shared.any(|subject| {
+                let undecided =
+                    held.state == HeldState::Refused || !self.versions.contains_key(subject);
+                undecided && subjects.contains(subject)
+            })
+        };
         let blocked = self
             .held
             .iter()
             .take_while(|held| held.id != waiting.id)
-            .any(|held| held.subjects.iter().any(|pair| subjects.contains(&pair.0)));
+            .any(stands_before);
         let mut versions = self.versions.clone();
         !blocked
             && waiting.subjects.iter().all(|(subject, version)| {
+                // As for a unit that comes in: before the first snapshot a subject may begin
+                // with any version.
                 let comes_next = versions
                     .get(subject)
-                    .map_or(*version == 1, |last| *version == last + 1);
+                    .map_or(*version == 1 || !self.snapshot_complete, |last| {
+                        *version == last + 1
+                    });
                 versions.insert(subject.clone(), *version);
                 comes_next
             })
@@ -121,7 +134,24 @@ impl View {
                 .entry(event.claim.subject.clone())
                 .or_default();
             *version = (*version).max(event.claim.version);
+            // Its place is not known before the append; whoever repeats the whole unit is
+            // answered with it.
+            self.known.insert(
+                event.claim.id.clone(),
+                Known::Claimed {
+                    digest: event.claim.digest.clone(),
+                    at: Some((Stream::Live, Position::default())),
+                },
+            );
         }
+    }
+
+    /// Subjects of open held units.
+    pub fn subjects_of(&self, ids: &[String]) -> Vec<Subject> {
+        let named = self.held.iter().filter(|held| ids.contains(&held.id));
+        named
+            .flat_map(|held| held.subjects.iter().map(|pair| pair.0.clone()))
+            .collect()
     }
 
     /// Notes that held units were closed.

@@ -29,6 +29,12 @@ pub(super) async fn publish(
     let mut outcomes = Vec::with_capacity(batches.len());
     let mut group: Vec<Batch> = Vec::new();
     for batch in batches {
+        // One that is fenced fails alone, whoever stands beside it.
+        if let Err(error) = check_epoch(parts, &batch).await {
+            outcomes.extend(publish_group(parts, std::mem::take(&mut group)).await);
+            outcomes.push(Err(error));
+            continue;
+        }
         let same = group.last().is_none_or(|last| {
             last.source == batch.source && last.stream == batch.stream && last.cursor.is_none()
         });
@@ -60,7 +66,6 @@ async fn try_publish(parts: &Parts, group: Vec<Batch>) -> Result<Vec<Vec<Answer>
         return Ok(Vec::new());
     };
     let source = first.source.clone();
-    check_epochs(parts, &group).await?;
     let mut view = view_of(parts, &source, &group).await?;
     let mut plan = Plan::default();
     let mut pending: Vec<Vec<Pending>> = Vec::with_capacity(group.len());
@@ -98,25 +103,20 @@ async fn try_publish(parts: &Parts, group: Vec<Batch>) -> Result<Vec<Vec<Answer>
         .collect())
 }
 
-async fn check_epochs(parts: &Parts, group: &[Batch]) -> Result<(), PublishError> {
-    for batch in group {
-        let Some(given) = batch.capture_epoch else {
-            continue;
-        };
-        let capture = parts
-            .store
-            .capture(&parts.municipality, &batch.source)
-            .await?;
-        if capture.epoch != given {
-            let source_name = batch.source.clone();
-            return Err(PublishError::Fenced {
-                source_name,
-                current: capture.epoch,
-                given,
-            });
-        }
+async fn check_epoch(parts: &Parts, batch: &Batch) -> Result<(), PublishError> {
+    let Some(given) = batch.capture_epoch else {
+        return Ok(());
+    };
+    let m = &parts.municipality;
+    let capture = parts.store.capture(m, &batch.source).await?;
+    if capture.epoch == given {
+        return Ok(());
     }
-    Ok(())
+    Err(PublishError::Fenced {
+        source_name: batch.source.clone(),
+        current: capture.epoch,
+        given,
+    })
 }
 
 async fn view_of(parts: &Parts, source: &str, group: &[Batch]) -> Result<View, PublishError> {
@@ -134,16 +134,46 @@ async fn view_of(parts: &Parts, source: &str, group: &[Batch]) -> Result<View, P
             }
         }
     }
-    let held = parts.store.held_behind(m, source, &subjects).await?;
-    let snapshots = parts.store.snapshots(m).await?;
+    let mut held = parts.store.held_behind(m, source, &subjects).await?;
+    held.extend(named_corrections(parts, source, group, &held).await?);
+    held.sort_by(|one, other| one.id.cmp(&other.id));
     Ok(View {
         known: parts.store.known(m, source, &ids).await?,
         versions: parts.store.versions(m, source, &subjects).await?,
         held: held.iter().map(open_held).collect(),
-        snapshot_complete: snapshots
-            .iter()
-            .any(|mark| mark.source == source && mark.bulk_end.is_some()),
+        snapshot_complete: snapshot_complete(parts, source).await?,
     })
+}
+
+async fn snapshot_complete(parts: &Parts, source: &str) -> Result<bool, PublishError> {
+    let snapshots = parts.store.snapshots(&parts.municipality).await?;
+    let complete = |mark: &SnapshotMark| mark.source == source && mark.bulk_end.is_some();
+    Ok(snapshots.iter().any(complete))
+}
+
+/// Open held units that are corrected by name: their subjects may be others than the correction's.
+async fn named_corrections(
+    parts: &Parts,
+    source: &str,
+    group: &[Batch],
+    seen: &[HeldRow],
+) -> Result<Vec<HeldRow>, PublishError> {
+    let mut rows: Vec<HeldRow> = Vec::new();
+    for entry in group.iter().flat_map(|batch| &batch.entries) {
+        let Entry::Unit(unit) = entry else { continue };
+        let mut known = seen.iter().chain(&rows);
+        if unit.corrects.is_empty() || known.any(|row| row.id == unit.corrects) {
+            continue;
+        }
+        let row = parts
+            .store
+            .held(&parts.municipality, &unit.corrects)
+            .await?;
+        let open =
+            |row: &HeldRow| matches!(row.held.state, HeldState::Refused | HeldState::Waiting);
+        rows.extend(row.filter(|row| row.held.source == source && open(row)));
+    }
+    Ok(rows)
 }
 
 fn open_held(row: &HeldRow) -> OpenHeld {
@@ -167,6 +197,7 @@ async fn write(
         accepted,
         hold,
         corrected,
+        freed,
     } = plan;
     let mut delta = PublishDelta {
         hold,
@@ -176,10 +207,9 @@ async fn write(
     };
     let positions = append(parts, source, &accepted, &mut delta).await?;
     let held_ids = commit(parts, delta).await?;
-    let subjects: HashSet<Subject> = accepted
-        .iter()
-        .flat_map(|(_, unit)| unit.events.iter().map(|event| event.claim.subject.clone()))
-        .collect();
+    let events = accepted.iter().flat_map(|(_, unit)| &unit.events);
+    let subjects = events.map(|event| event.claim.subject.clone());
+    let subjects: HashSet<Subject> = subjects.chain(freed).collect();
     release(
         parts,
         source,
@@ -333,6 +363,7 @@ pub(super) async fn release(
     let m = &parts.municipality;
     let mut subjects = subjects;
     let mut versions = known_versions.clone();
+    let snapshot_complete = snapshot_complete(parts, source).await?;
     loop {
         let rows = parts.store.held_behind(m, source, &subjects).await?;
         if !rows.iter().any(|row| row.held.state == HeldState::Waiting) {
@@ -349,6 +380,7 @@ pub(super) async fn release(
         let mut view = View {
             versions: std::mem::take(&mut versions),
             held: all_rows.iter().map(open_held).collect(),
+            snapshot_complete,
             ..View::default()
         };
         let mut followers = Vec::new();

@@ -7,11 +7,11 @@ use prost::Message;
 
 use super::{Answer, Broken, Entry};
 use crate::clock::now_ms;
-use crate::event::Stream;
 use crate::event::seal::Sealed;
+use crate::event::{Stream, Subject};
 use crate::publish::candidate::{BEHIND_HELD, Candidate, Refused};
 use crate::publish::source_rules::{OpenHeld, Verdict, View};
-use crate::store::{HeldKind, HeldState, NewHeld};
+use crate::store::{HeldKind, HeldState, Known, NewHeld};
 
 /// How an entry of the batch will be answered once everything is committed.
 pub(super) enum Pending {
@@ -30,34 +30,36 @@ pub(super) struct Plan {
     pub(super) accepted: Vec<(Stream, Candidate)>,
     pub(super) hold: Vec<NewHeld>,
     pub(super) corrected: Vec<(String, String)>,
+    /// Subjects beside those of accepted units of which something may follow now.
+    pub(super) freed: Vec<Subject>,
 }
 
 impl Plan {
     /// Notes corrected units; one that this very batch holds is stored as corrected at once.
     fn correct(&mut self, held: Vec<String>, by: &str) {
         for id in held {
-            let place = id
-                .strip_prefix('#')
-                .and_then(|place| place.parse::<usize>().ok());
-            match place.and_then(|place| self.hold.get_mut(place)) {
+            match Self::held_here(&id).and_then(|place| self.hold.get_mut(place)) {
                 Some(held) => held.state = HeldState::Corrected,
                 None => self.corrected.push((id, by.to_owned())),
             }
         }
     }
 
-    /// Index of an accepted unit with the same ids and content.
+    /// Index of an accepted unit that has all its ids with the same content.
     fn repeated(&self, unit: &Candidate) -> Option<usize> {
-        let identity = |unit: &Candidate| -> Vec<(String, Vec<u8>)> {
-            unit.events
-                .iter()
-                .map(|e| (e.claim.id.clone(), e.claim.digest.clone()))
-                .collect()
+        let stands_in = |accepted: &Candidate| {
+            unit.events.iter().all(|event| {
+                let mut claims = accepted.events.iter().map(|accepted| &accepted.claim);
+                claims.any(|claim| claim.id == event.claim.id && claim.digest == event.claim.digest)
+            })
         };
-        let wanted = identity(unit);
-        self.accepted
-            .iter()
-            .position(|(_, accepted)| identity(accepted) == wanted)
+        let mut accepted = self.accepted.iter();
+        accepted.position(|(_, accepted)| stands_in(accepted))
+    }
+
+    /// Index of a unit that this very batch holds.
+    fn held_here(id: &str) -> Option<usize> {
+        id.strip_prefix('#')?.parse().ok()
     }
 }
 
@@ -101,35 +103,32 @@ fn conclude(
     match verdict {
         Verdict::Accept { corrects } => {
             view.accepted(&unit);
+            plan.freed.extend(view.subjects_of(&corrects));
             view.closed(&corrects);
-            let by = unit
-                .events
-                .first()
-                .map(|e| e.claim.id.clone())
-                .unwrap_or_default();
-            plan.correct(corrects, &by);
+            plan.correct(corrects, &first_id(&unit));
             plan.accepted.push((stream, unit));
             Pending::Accepted(plan.accepted.len() - 1)
         }
         Verdict::Duplicate { at } => {
             // The correction may have been appended by a hub that died before the commit.
             if !unit.corrects.is_empty() {
-                let by = unit
-                    .events
-                    .first()
-                    .map(|e| e.claim.id.clone())
-                    .unwrap_or_default();
-                plan.corrected.push((unit.corrects.clone(), by));
+                let corrects = [unit.corrects.clone()];
+                plan.freed.extend(view.subjects_of(&corrects));
+                view.closed(&corrects);
+                plan.correct(corrects.into(), &first_id(&unit));
             }
             Pending::Ready(Answer::Accepted {
                 position: at.1,
                 duplicate: true,
             })
         }
-        Verdict::AlreadyHeld { held_id } => Pending::Ready(Answer::Held {
-            id: held_id,
-            rule: BEHIND_HELD.to_owned(),
-        }),
+        Verdict::AlreadyHeld { held_id } => match Plan::held_here(&held_id) {
+            Some(place) => Pending::Held(place, BEHIND_HELD.to_owned()),
+            None => Pending::Ready(Answer::Held {
+                id: held_id,
+                rule: BEHIND_HELD.to_owned(),
+            }),
+        },
         Verdict::Wait { rule } => {
             let message = "this unit is right and waits for an earlier version of its subject; \
                            correct the unit before it";
@@ -170,9 +169,29 @@ fn broken(rule: &str, field: &str, message: &str) -> Broken {
     }
 }
 
+fn first_id(unit: &Candidate) -> String {
+    let first = unit.events.first();
+    first
+        .map(|event| event.claim.id.clone())
+        .unwrap_or_default()
+}
+
 fn hold(view: &mut View, plan: &mut Plan, held: NewHeld) -> Pending {
+    let id = format!("#{}", plan.hold.len());
+    for (event, digest) in &held.events {
+        let known = Known::Held {
+            held_id: id.clone(),
+            digest: digest.clone(),
+        };
+        view.known.entry(event.clone()).or_insert(known);
+    }
+    if held.state == HeldState::Waiting {
+        // What it waits for may be closed already, when a page is published once more.
+        let subjects = held.subjects.iter().map(|pair| pair.0.clone());
+        plan.freed.extend(subjects);
+    }
     view.held.push(OpenHeld {
-        id: format!("#{}", plan.hold.len()),
+        id,
         state: held.state,
         subjects: held.subjects.clone(),
     });

@@ -12,12 +12,14 @@ fn share(one: &Work<()>, other: &Work<()>) -> bool {
 
 impl World {
     /// Units of the same kind and stream that stand before one and concern one of its subjects.
-    fn before(&self, work: &Work<()>) -> Vec<&Work<()>> {
-        let earlier = self.works.range(..work.key).map(|(_, earlier)| earlier);
-        earlier
-            .filter(|e| e.key.stream == work.key.stream && e.protection == work.protection)
-            .filter(|e| share(e, work))
-            .collect()
+    fn before(&self, work: &Work<()>) -> Vec<UnitKey> {
+        let earlier = |key: &&UnitKey| {
+            key.stream == work.key.stream
+                && **key < work.key
+                && self.works[*key].protection == work.protection
+        };
+        let keys = work.subjects.iter().flat_map(|name| &self.by_subject[name]);
+        keys.filter(earlier).copied().collect()
     }
 
     pub(super) fn judge_delivery(&mut self, delivery: &Delivery<()>) {
@@ -31,9 +33,9 @@ impl World {
                 "{work:?} was done before"
             );
             for before in self.before(work) {
-                let parked = self.stored.parked.contains_key(&before.key);
-                let ended = self.stored.done.contains(&before.key)
-                    || earlier_in_run.contains(&before.key)
+                let parked = self.stored.parked.contains_key(&before);
+                let ended = self.stored.done.contains(&before)
+                    || earlier_in_run.contains(&before)
                     // Protection passes a parked measure: its state counts on by versions.
                     || (work.protection && parked);
                 assert!(ended, "{work:?} passed {before:?}");

@@ -32,6 +32,7 @@ pub(super) struct World {
     pub(super) dice: Dice,
     pub(super) log: HashMap<Stream, Vec<Logged>>,
     pub(super) works: BTreeMap<UnitKey, Work<()>>,
+    pub(super) by_subject: HashMap<Subject, Vec<UnitKey>>,
     pub(super) stored: Stored,
     pub(super) engine: Engine<()>,
     /// Next unit of the log to be read, by its place.
@@ -99,9 +100,17 @@ impl World {
             .map(|stream| (stream, written(&mut dice, stream)))
             .into();
         let works = log.values().flatten().flat_map(|unit| unit.works.clone());
+        let works: BTreeMap<_, _> = works.map(|work| (work.key, work)).collect();
+        let mut by_subject: HashMap<Subject, Vec<UnitKey>> = HashMap::new();
+        for (key, work) in &works {
+            for name in &work.subjects {
+                by_subject.entry(name.clone()).or_default().push(*key);
+            }
+        }
         let runs = dice.chance(60);
         Self {
-            works: works.map(|work| (work.key, work)).collect(),
+            works,
+            by_subject,
             log,
             stored: Stored::default(),
             engine: Engine::new(Settings { runs }, Resume::default()),
@@ -271,19 +280,23 @@ impl World {
                 names.extend(more);
                 keys.extend(members);
             }
-            keys.sort();
             groups.push((names, keys));
         }
-        groups.into_iter().map(|group| group.1).collect()
+        let mut groups: Vec<Vec<UnitKey>> = groups.into_iter().map(|group| group.1).collect();
+        groups.iter_mut().for_each(|keys| keys.sort());
+        groups
     }
 
     /// What came back from parking and was not through when the process ended: nothing that was
     /// refused holds it.
     fn resume_parked(&mut self) {
+        if !self.engine.may_return(self.stored.parked.keys().copied()) {
+            return;
+        }
+        self.resume = false;
         let free = |group: &Vec<UnitKey>| !group.iter().any(|key| self.stored.parked[key]);
         let groups = self.parked_groups().into_iter();
         let free: Vec<UnitKey> = groups.filter(free).flatten().collect();
-        self.resume = !self.engine.may_return(free.iter().copied());
         self.offer_parked(&free);
     }
 
@@ -372,12 +385,12 @@ impl World {
         let opened = deliveries.iter().filter_map(|d| d.new_run.clone());
         stored.runs.extend(opened);
         for stream in Stream::ALL {
-            stored.cursors.insert(stream, self.engine.cursor(stream));
+            let cursor = self.engine.cursor(stream);
+            if stored.cursors.insert(stream, cursor) != Some(cursor) {
+                let passed = |key: &UnitKey| key.stream == stream && key.sequence < cursor.sequence;
+                stored.ahead.retain(|key| !passed(key));
+            }
         }
-        let cursors = &stored.cursors;
-        stored
-            .ahead
-            .retain(|key| key.sequence >= cursors[&key.stream].sequence);
         deliveries
     }
 
