@@ -15,10 +15,10 @@ use serde_json::Value;
 use crate::demo::Demo;
 use crate::journals::{check_journals, check_log};
 use crate::process::kill_child_of;
-use crate::town::{count_records, town};
+use crate::town::town;
 
-/// Rows of the registry that one of its files holds, about.
-const ROWS_PER_FILE: u64 = 36;
+/// 届出 that one file of the registry holds at most.
+const GROUPS_PER_FILE: u32 = 40;
 /// Younger than this, the demo counts a process as not really started.
 const YOUNG: Duration = Duration::from_millis(1_500);
 /// Times in a row that a process may be killed young: the demo gives up at five.
@@ -174,11 +174,36 @@ fn play(faults: &Faults) -> Result<Report> {
     })
 }
 
-/// About the number of files that the registry will write.
+/// Number of files that the registry will write: each holds 届出 of one day, up to its limit.
 fn town_files(faults: &Faults) -> Result<u64> {
     let folder = faults.town.clone().unwrap_or_else(town);
-    let rows = count_records(&folder, "changes.csv")?;
-    Ok((rows / ROWS_PER_FILE).max(1))
+    let path = folder.join("changes.csv");
+    let mut reader =
+        csv::Reader::from_path(&path).with_context(|| format!("read {}", path.display()))?;
+    let header = reader.headers()?.clone();
+    let place = |name: &str| {
+        let place = header.iter().position(|column| column == name);
+        place.with_context(|| format!("{} has no `{name}`", path.display()))
+    };
+    let (time, group) = (place("shorinichiji")?, place("todokedegurupuid")?);
+    // The full file and the one of the invalid rows.
+    let mut files = 2;
+    let (mut last_day, mut last_group, mut groups) = (String::new(), String::new(), 0);
+    for record in reader.records() {
+        let record = record?;
+        let value = |place: usize| record.get(place).unwrap_or_default();
+        let day = value(time).split('T').next().unwrap_or_default();
+        if day != last_day || (value(group) != last_group && groups == GROUPS_PER_FILE) {
+            files += 1;
+            groups = 0;
+        }
+        if value(group) != last_group {
+            groups += 1;
+        }
+        day.clone_into(&mut last_day);
+        value(group).clone_into(&mut last_group);
+    }
+    Ok(files)
 }
 
 fn kill_all(faults: &Faults, demo: &mut Demo) -> Result<BTreeMap<String, u32>> {
@@ -241,6 +266,20 @@ fn read_pid(file: &Path) -> Option<(u32, Duration)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_files_of_a_town_are_counted_as_the_registry_writes_them() {
+        let faults = |town| Faults {
+            count: 1,
+            seed: 1,
+            town,
+            folder: PathBuf::new(),
+            interval: Duration::from_millis(1),
+        };
+        assert_eq!(town_files(&faults(None)).unwrap(), 45);
+        let other = Some(crate::town::town_7());
+        assert_eq!(town_files(&faults(other)).unwrap(), 45);
+    }
 
     #[test]
     fn the_same_seed_draws_the_same_numbers() {
