@@ -108,7 +108,7 @@ pub(crate) fn compare(
             (true, true) => waits += 1,
             (true, false) => differ(number, vec!["(must wait for a clerk and does not)".into()]),
             (false, true) => differ(number, vec!["(waits for a clerk and must not)".into()]),
-            (false, false) => match differing(product, person, state.get(number)) {
+            (false, false) => match differing_at_best(product, person, state.get(number)) {
                 fields if fields.is_empty() => equal += 1,
                 fields => differ(number, fields),
             },
@@ -132,6 +132,20 @@ pub(crate) fn compare(
     comparison.equal = equal;
     comparison.waiting = waits;
     comparison
+}
+
+/// A person's differing fields; where an address may have been withheld, those of the closest
+/// form that the product may show.
+fn differing_at_best(product: &dyn Product, person: &Person, shown: Option<&Shown>) -> Vec<String> {
+    let fields = differing(product, person, shown);
+    if fields.is_empty() || product.holds_protection() || !person.ever_protected {
+        return fields;
+    }
+    let others = person.with_withheld_address();
+    let equal = others
+        .iter()
+        .any(|other| differing(product, other, shown).is_empty());
+    if equal { Vec::new() } else { fields }
 }
 
 fn differing(product: &dyn Product, person: &Person, shown: Option<&Shown>) -> Vec<String> {

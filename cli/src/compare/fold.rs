@@ -52,10 +52,31 @@ pub(crate) struct Person {
     /// True when a value without an agreed form was given: it waits for a clerk, with all that
     /// follows.
     pub(crate) waits: bool,
+    /// True once any measure protected the person.
+    pub(crate) ever_protected: bool,
     held: bool,
 }
 
 impl Person {
+    /// The person as a product that cannot hold the flag may show it: the hub withholds an
+    /// address from the moment at which it knows of a measure, so that any address told before
+    /// the first measure may never have come, or an earlier one may still stand.
+    pub(crate) fn with_withheld_address(&self) -> Vec<Person> {
+        let facts_of_address = fact::facts_of("record.address");
+        let mut told: Vec<Facts> = vec![Facts::default()];
+        told.extend(self.addresses.iter().cloned());
+        told.into_iter()
+            .map(|address| {
+                let mut person = self.clone();
+                person.version_least = 0;
+                for fact in facts_of_address {
+                    fact::put(&mut person.facts, *fact, address.get(fact).cloned());
+                }
+                person
+            })
+            .collect()
+    }
+
     /// True while any measure protects the person.
     pub(crate) fn is_protected(&self) -> bool {
         self.measures.values().any(|measure| !measure.ended)
@@ -186,6 +207,7 @@ fn apply(person: &mut Person, happening: &Happening, grants: &Grants, product: &
     };
     if let Some((id, told)) = &happening.measure {
         // A product keeps a measure for a person to come; the highest version counts.
+        person.ever_protected = true;
         let held = person.measures.entry(id.clone()).or_insert(*told);
         if told.version > held.version {
             *held = *told;
@@ -198,6 +220,7 @@ fn apply(person: &mut Person, happening: &Happening, grants: &Grants, product: &
     }
     let protects = matches!(row.get("shiensochikubun"), "1" | "2");
     if protects && grants.covers(event, "record.protection") {
+        person.ever_protected = true;
         let seen = Measure {
             version: 0,
             ended: false,
