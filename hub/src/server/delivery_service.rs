@@ -192,6 +192,12 @@ async fn serve(
         () = listen(&attached, &mut incoming, &hub_stop) => {}
         () = relay => {}
     }
+    // A fence is said before the stream ends; what else was on its way is not delivered.
+    while let Ok(message) = relayed.try_recv() {
+        if matches!(message.response, Some(Tell::Fenced(_))) && out.try_send(message).is_err() {
+            tracing::debug!("an adapter that was fenced does not read");
+        }
+    }
     let detach = Command::Detach(attached.session);
     if attached.runner.commands.send(detach).await.is_err() {
         tracing::debug!("the hub is shutting down");

@@ -118,6 +118,7 @@ impl Runner {
             session: None,
             next_session: 1,
             filled_before_cut: false,
+            resume_parked: false,
             live_tail,
             bulk_tail,
             started: Instant::now(),
@@ -135,6 +136,8 @@ struct State {
     next_session: u64,
     /// No filling subscription of the serving binding is open any more.
     filled_before_cut: bool,
+    /// An adapter has just attached: what was on its way back from parking goes on.
+    resume_parked: bool,
     live_tail: watch::Receiver<crate::event::Position>,
     bulk_tail: watch::Receiver<crate::event::Position>,
     started: Instant,
@@ -205,6 +208,7 @@ impl State {
         match command {
             Command::Attach(ask, reply) => {
                 let number = self.attach(*ask).await;
+                self.resume_parked = number.is_some();
                 if reply.send(number).is_err() {
                     self.drop_session();
                 }
@@ -222,6 +226,11 @@ impl State {
                 }
             }
             Command::RetryParked(key, reply) => {
+                // What was decided and is not stored yet may park more of the same subjects.
+                if let Err(error) = self.commit().await {
+                    report(&self.row.id, &error);
+                    self.drop_session();
+                }
                 let outcome = self.retry_parked(key).await;
                 drop(reply.send(outcome));
             }
@@ -286,7 +295,7 @@ impl State {
         loop {
             let read = self.read().await?;
             self.commit().await?;
-            if !read {
+            if !read && !self.resume_parked().await? {
                 return self.finish_filling().await;
             }
         }

@@ -14,7 +14,7 @@ use super::reader::Route;
 use crate::engine::{Input, Work};
 use crate::event::{Stream, Subject, Unit};
 use crate::limits::{PAGE_MAX, RETRY_UNITS_MAX};
-use crate::store::{ParkedRow, StoreError, UnitKey};
+use crate::store::{ParkedRow, ParkedState, StoreError, UnitKey};
 
 impl State {
     /// Delivers a parked unit's subjects again, with all that waits behind them; with no key,
@@ -51,16 +51,53 @@ impl State {
                 break;
             }
         }
-        let works: Vec<_> = rows
-            .values()
-            .filter_map(|row| self.parked_work(row))
-            .collect();
+        Ok(self.offer_parked(&rows))
+    }
+
+    /// Offers once more what was on its way back when the former stream ended: parked units that
+    /// nothing refused holds any more. True when there are some.
+    pub(super) async fn resume_parked(&mut self) -> Result<bool, StoreError> {
+        let Some(session) = self.session.as_ref().filter(|_| self.resume_parked) else {
+            return Ok(false);
+        };
+        if !Stream::ALL.iter().all(|s| session.engine.has_room(*s)) {
+            return Ok(false);
+        }
+        self.resume_parked = false;
+        let mut seen = HashSet::new();
+        let mut rows = BTreeMap::new();
+        for subject in self
+            .shared
+            .store
+            .parked_subjects(&self.row.id)
+            .await?
+            .into_keys()
+        {
+            let connected = self.connected(subject, &mut seen).await?;
+            let waiting = connected
+                .iter()
+                .all(|row| row.state == ParkedState::Waiting);
+            if waiting && rows.len() < RETRY_UNITS_MAX {
+                rows.extend(connected.into_iter().map(|row| (turn(row.key), row)));
+            }
+        }
+        if !session.engine.may_return(rows.values().map(|row| row.key)) {
+            // Not all before them is read again.
+            self.resume_parked = true;
+            return Ok(false);
+        }
+        Ok(self.offer_parked(&rows) > 0)
+    }
+
+    fn offer_parked(&mut self, rows: &BTreeMap<Turn, ParkedRow>) -> u64 {
+        let works = rows.values().filter_map(|row| self.parked_work(row));
+        let works: Vec<_> = works.collect();
         let count = works.len() as u64;
         let now = self.now();
         if let Some(session) = self.session.as_mut() {
             session.step(Input::Parked(works), now);
         }
-        Ok(count)
+        count
     }
 
     /// All parked units that hang together with a subject, by the subjects that they share.
@@ -121,8 +158,10 @@ impl State {
     }
 }
 
+type Turn = (bool, u64, u32);
+
 /// Snapshot records stand before the changes: they create the person that a change is about, and
 /// a product that has a later version leaves them alone.
-fn turn(key: UnitKey) -> (bool, u64, u32) {
+fn turn(key: UnitKey) -> Turn {
     (key.stream == Stream::Live, key.sequence, key.member)
 }
