@@ -30,7 +30,7 @@ pub const MUNICIPALITY: &str = "142042";
 pub const SOURCE: &str = "urn:jp:lg:142042:system:001";
 
 /// How long a hub may take to start or to reach a state.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 const PAGE: u32 = 1_000;
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
