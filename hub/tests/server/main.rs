@@ -1,0 +1,18 @@
+//! The hub in this process, spoken to over gRPC as by any client.
+//! Through the front door only: `server::run` with a data folder of its own for each test.
+//! Must never look into log or store: what a client cannot see is not promised.
+//! Read next: `stage.rs`, then one story after the other.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod auth;
+mod bad_input;
+mod bad_start;
+mod deliver;
+mod held;
+mod open;
+mod parked;
+mod protect;
+mod publish;
+mod stage;
+mod swap;
