@@ -1,7 +1,7 @@
 //! The delivery engine: a pure state machine per subscription.
 //! Between routing and the adapter's stream; the runner performs its decisions.
 //! Must never read a clock, do I/O, wait or draw a random number.
-//! Read next: `engine/state.rs`, then `server/runner.rs`, which drives it.
+//! Read next: `engine/words.rs`, `engine/state.rs`, then `server/runner.rs`, which drives it.
 //!
 //! ```text
 //!  Unit ─▶ lanes (one per subject, in log order)        Receipt
@@ -12,10 +12,11 @@
 //!                                           next head of the lane becomes ready
 //! ```
 
+mod words;
+
 mod state;
 #[cfg(test)]
 mod tests;
 
-pub use state::{
-    Answered, Decision, Delivery, Engine, Input, Refusal, Resume, Settings, UnitIn, Work,
-};
+pub use state::Engine;
+pub use words::{Answered, Decision, Delivery, Input, Refusal, Resume, Settings, UnitIn, Work};
