@@ -9,6 +9,7 @@ mod auth;
 mod bad_input;
 mod bad_start;
 mod deliver;
+mod groups;
 mod held;
 mod open;
 mod parked;
