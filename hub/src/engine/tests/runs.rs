@@ -58,6 +58,20 @@ fn a_run_ends_before_a_group_of_several_subjects_and_never_holds_protection() {
 }
 
 #[test]
+fn a_run_stays_within_one_stream() {
+    let mut bench = Bench::runs();
+    bench.live(&["A"]);
+    bench.live(&["A"]);
+    bench.bulk(&["A"]);
+    bench.bulk(&["A"]);
+    bench.live(&["A"]);
+    assert_eq!(bench.answer(live(1), &applied()).delivered, [[live(2)]]);
+    let seen = bench.answer(live(2), &applied());
+    assert_eq!(seen.delivered, [[bulk(1), bulk(2)]]);
+    assert_eq!(bench.answer(bulk(1), &applied()).delivered, [[live(3)]]);
+}
+
+#[test]
 fn a_run_has_no_more_units_than_the_limit() {
     let mut bench = Bench::runs();
     for _ in 0..RUN_UNITS_MAX + 5 {
@@ -124,7 +138,8 @@ fn a_run_whose_units_are_due_at_different_times_is_in_flight_once() {
     assert_eq!(bench.at(200).delivered, [[live(2), live(3)]]);
     // The second unit was due much later; that time passes while it is in flight.
     assert_eq!(bench.at(60_000), Seen::default());
-    bench.answer_each(vec![(live(2), applied())]);
+    let seen = bench.answer_each(vec![(live(2), applied())]);
+    assert_eq!((seen.done, seen.delivered), (vec![live(2)], vec![]));
     assert_eq!(bench.at(60_199), Seen::default());
     assert_eq!(bench.at(60_200).delivered, [[live(3)]]);
     assert_eq!(bench.at(999_000), Seen::default());
