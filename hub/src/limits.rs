@@ -57,6 +57,8 @@ pub const RETRY_MAX: Duration = Duration::from_secs(60);
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// A stream that is silent for this long is dropped and its deliveries are leased again.
 pub const STREAM_LEASE: Duration = Duration::from_secs(15);
+/// An adapter whose full stream takes nothing for this long is let go.
+pub const STREAM_SEND_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for the first message of a stream.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest text of a receipt that is kept, in characters.

@@ -189,6 +189,21 @@ fn wire_answer(answer: Answer) -> UnitAnswer {
     }
 }
 
+/// A correction must name a held unit that exists; one that is closed already was corrected by
+/// this unit before, or is refused by its version.
+async fn unknown_held(
+    hub: &Hub,
+    m: &Municipality,
+    index: usize,
+    held_id: &str,
+) -> Result<Option<Failure>, Failure> {
+    if held_id.is_empty() || hub.commons.store.held(m, held_id).await?.is_some() {
+        return Ok(None);
+    }
+    let field = format!("units[{index}].corrects_held_id");
+    Ok(Some(not_found("held unit", held_id).field(&field)))
+}
+
 async fn publish(
     hub: &Hub,
     town: &Town,
@@ -201,7 +216,11 @@ async fn publish(
     let mut entries = Vec::new();
     let mut answers: Vec<Option<UnitAnswer>> = Vec::with_capacity(request.units.len());
     for (index, unit) in request.units.into_iter().enumerate() {
-        match check_unit(hub, m, &request.source, index, unit) {
+        let checked = match unknown_held(hub, m, index, &unit.corrects_held_id).await? {
+            Some(failure) => Checked::Refused(failure),
+            None => check_unit(hub, m, &request.source, index, unit),
+        };
+        match checked {
             Checked::Entry(entry) => {
                 entries.push(entry);
                 answers.push(None);

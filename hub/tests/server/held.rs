@@ -7,7 +7,7 @@ use musubi_proto::hub::v1::{
     PublishRequest, PublishUnit, RefusedRow, RefusedUnit, UnitAnswer,
 };
 
-use super::stage::{Adapter, Hub, SOURCE, TOWN, failed, ids, moved, request, unit};
+use super::stage::{Adapter, Hub, SOURCE, TOWN, failed, ids, moved, refused, request, unit};
 
 const FILE: &str = "diff-0001.csv";
 
@@ -192,6 +192,25 @@ async fn a_captured_unit_that_the_hub_finds_wrong_is_held_with_its_field() {
         held[0].item.starts_with("events[0].data"),
         "{}",
         held[0].item
+    );
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_correction_of_nothing_that_is_held_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(folder.path()).await;
+    let correction = PublishUnit {
+        corrects_held_id: "held-000000000099".to_owned(),
+        ..unit(vec![moved("0000000001", 1)])
+    };
+    let answers = hub.publish(vec![correction]).await;
+    assert_eq!(
+        refused(&answers[0]),
+        (
+            "NOT_FOUND".to_owned(),
+            "units[0].corrects_held_id".to_owned()
+        )
     );
     hub.stop().await;
 }

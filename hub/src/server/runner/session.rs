@@ -18,7 +18,7 @@ use super::payload::Payload;
 use super::{AttachAsk, State};
 use crate::engine::{Answered, Decision, Delivery, Engine, Input, Refusal, Resume, Settings};
 use crate::event::{Position, Stream};
-use crate::limits::RECEIPT_TEXT_CHARS_MAX;
+use crate::limits::{RECEIPT_TEXT_CHARS_MAX, STREAM_SEND_TIMEOUT};
 use crate::project::Receiver;
 use crate::store::{BindingState, DeliveryDelta, StoreError, SubscriptionRow, UnitKey};
 use crate::telemetry::Attempt;
@@ -230,7 +230,9 @@ impl Session {
         let response = AttachResponse {
             response: Some(Response::Delivery(message)),
         };
-        self.out.send(response).await.map_err(|_| Gone)
+        // A frozen adapter must not hold up its runner: a cut waits for nothing at it.
+        let sent = tokio::time::timeout(STREAM_SEND_TIMEOUT, self.out.send(response)).await;
+        sent.map_err(|_| Gone)?.map_err(|_| Gone)
     }
 
     /// Tells the adapter how far everything has an outcome; a full stream gets the next mark.
