@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 const RUST_LINES_MAX: usize = 800;
-/// Stand-in products; in time each has its folder in `adapters/vendors/`.
+/// Stand-in products; each has its folder in `adapters/vendors/`.
 const PRODUCTS: [&str; 5] = ["tsubame", "kaede", "hinoki", "ayame", "momiji"];
 // Written in two parts: this file has to pass its own laws.
 const FORBIDDEN_IN_RUST: [&str; 3] = [
