@@ -64,6 +64,12 @@ pub(crate) struct Args {
 
 /// Runs it.
 pub(crate) async fn run(args: Args, access: &Access) -> Result<()> {
+    if let Some(folder) = &args.town
+        && !folder.is_dir()
+    {
+        let line = format!("--town `{}` is no folder", folder.display());
+        return Err(Failure::Usage(line).into());
+    }
     let data = data_folder(args.data.as_deref())?;
     let progress = Progress::new();
     let mut children = Children::new(data.join("run"), progress.clone())?;

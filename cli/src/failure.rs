@@ -8,6 +8,7 @@ use std::fmt;
 
 use musubi_proto::google::rpc::{BadRequest, ErrorInfo, Status as RpcStatus};
 use prost::Message;
+use serde_json::{Value, json};
 use tonic::{Code, Status};
 
 /// Exit status: refused by the hub, or a check failed.
@@ -35,6 +36,8 @@ pub(crate) const EXIT_CODES: &str = "Exit status:
 pub(crate) enum Failure {
     /// The hub, or a check, said no.
     Refused(String),
+    /// The hub said no, with details for programs.
+    Answered(String, Details),
     /// The command line or the configuration cannot be used.
     Usage(String),
     /// The hub is not there.
@@ -49,7 +52,7 @@ impl Failure {
     /// Exit status of the process.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused(_) => EXIT_REFUSED,
+            Self::Refused(_) | Self::Answered(..) => EXIT_REFUSED,
             Self::Usage(_) => EXIT_USAGE,
             Self::Unreachable(_) => EXIT_UNREACHABLE,
             Self::Timeout(_) => EXIT_TIMEOUT,
@@ -75,8 +78,22 @@ impl Failure {
         let line = refusal_line(what, status.code(), status.message(), &details);
         match status.code() {
             Code::DeadlineExceeded => Self::Timeout(line),
-            _ => Self::Refused(line),
+            _ => Self::Answered(line, details),
         }
+    }
+
+    /// As the document that `--json` promises.
+    pub(crate) fn json(&self) -> Value {
+        let mut error = json!({"message": self.to_string(), "exit": self.exit_code()});
+        if let Self::Answered(_, details) = self {
+            if !details.reason.is_empty() {
+                error["reason"] = json!(details.reason);
+            }
+            if let Some((field, _)) = details.fields.first() {
+                error["field"] = json!(field);
+            }
+        }
+        json!({"ok": false, "error": error})
     }
 }
 
@@ -84,6 +101,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(line)
+            | Self::Answered(line, _)
             | Self::Usage(line)
             | Self::Unreachable(line)
             | Self::Timeout(line) => f.write_str(line),
@@ -236,6 +254,11 @@ mod tests {
             "publish `x.json` failed: PAYLOAD_UNDECODABLE: the event cannot be read (field \
              `units[0].unit.events[0].data`: the payload is cut off); correct it and send it again"
         );
+        let document = failure.json();
+        assert_eq!(document["ok"], false);
+        assert_eq!(document["error"]["exit"], 1);
+        assert_eq!(document["error"]["reason"], "PAYLOAD_UNDECODABLE");
+        assert_eq!(document["error"]["field"], "units[0].unit.events[0].data");
     }
 
     #[test]

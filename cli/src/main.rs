@@ -16,6 +16,7 @@ mod telemetry;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
 
 use crate::commands::Command;
 use crate::failure::{EXIT_CODES, Failure};
@@ -25,6 +26,7 @@ use crate::failure::{EXIT_CODES, Failure};
 /// Start with `musubi demo`: it plays 60 days of a town through a hub and five products.
 #[derive(Debug, Parser)]
 #[command(name = "musubi", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     access: client::Access,
@@ -36,7 +38,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| without_hidden(error).exit());
     if cli.with_parent {
         parent::watch();
     }
@@ -50,9 +52,24 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("musubi: {failure}");
+            if cli.access.json
+                && let Err(error) = output::print_json_failure(&failure.json())
+            {
+                eprintln!("musubi: {error:#}");
+            }
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// Without a command, the error lists all there are: also those that the help hides.
+fn without_hidden(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::Strings(names)) = error.get(ContextKind::ValidSubcommand) {
+        let shown = names.iter().filter(|name| *name != "product").cloned();
+        let shown = ContextValue::Strings(shown.collect());
+        error.insert(ContextKind::ValidSubcommand, shown);
+    }
+    error
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

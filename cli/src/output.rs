@@ -4,9 +4,13 @@
 //! Read next: `payload.rs`.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+
+/// True once a document went out: there is one a command.
+static PRINTED: AtomicBool = AtomicBool::new(false);
 
 /// Rows under a header, padded by what a terminal shows.
 #[derive(Debug, Clone, Default)]
@@ -97,7 +101,16 @@ pub(crate) fn print(text: &str) -> Result<()> {
 pub(crate) fn print_json(document: &Value) -> Result<()> {
     let mut text = serde_json::to_string_pretty(document).context("make JSON")?;
     text.push('\n');
+    PRINTED.store(true, Ordering::Relaxed);
     print(&text)
+}
+
+/// Prints a failure as the JSON document, unless the command printed its own.
+pub(crate) fn print_json_failure(document: &Value) -> Result<()> {
+    match PRINTED.load(Ordering::Relaxed) {
+        true => Ok(()),
+        false => print_json(document),
+    }
 }
 
 #[cfg(test)]

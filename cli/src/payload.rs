@@ -65,7 +65,10 @@ fn event_of_json(mut members: Map<String, Value>, defaults: &Defaults) -> Result
     if members.contains_key("data") {
         bail!("the payload stands in `payload` as an object, not in `data`");
     }
-    let payload = members.remove("payload").context("`payload` is missing")?;
+    let payload = members.remove("payload").context(
+        "`payload` is missing; a file that is the payload alone is wrapped as {\"payload\": …}, \
+         with `subject` and the like beside it",
+    )?;
     let mut event = read(&descriptor("musubi.hub.v1.Event")?, Value::Object(members))
         .context("the envelope cannot be read")?
         .transcode_to::<Event>()

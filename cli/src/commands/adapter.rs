@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use musubi_adapter_sdk::HubAccess;
+use musubi_adapters::host::OpenError;
 
 use super::until_stopped;
 use crate::client::Access;
@@ -20,7 +21,14 @@ use crate::output::{Table, print, print_json};
 pub(crate) enum AdapterCommand {
     /// Run the adapter of a product until it is stopped
     #[command(
-        after_help = "The settings are those of the product's adapter, as TOML.\n\nExamples:
+        after_help = "The settings are those of the product's adapter, as TOML:
+  tsubame  folder, data, instance = tsubame-1 (never change it), poll_ms = 200
+  kaede    address, connect_timeout_ms = 2000, request_timeout_ms = 30000, in_flight_max
+  ayame    as kaede, and bulk_wait_ms
+  hinoki   folder, tables, file_wait_ms, records_max, poll_ms, in_flight_max
+  momiji   database (sqlite://FILE or postgres://…), poll_ms, in_flight_max, connections_max
+
+Examples:
   musubi adapter run --municipality 142042 --product kaede --set address=http://127.0.0.1:8010
   musubi adapter run --municipality 142042 --product hinoki --config hinoki.toml"
     )]
@@ -69,7 +77,30 @@ async fn run(args: RunArgs, access: &Access) -> Result<()> {
         municipality: access.municipality()?,
     };
     let ran = musubi_adapters::host::run(&args.product, &settings, hub, until_stopped()).await;
-    ran.map_err(|error| Failure::usage(&anyhow::Error::new(error)).into())
+    ran.map_err(|error| {
+        let error = match args.config {
+            Some(_) => error,
+            None => without_line(error),
+        };
+        Failure::usage(&anyhow::Error::new(error)).into()
+    })
+}
+
+/// Without a file of the user, a line number names nothing that the user has seen.
+fn without_line(error: OpenError) -> OpenError {
+    match error {
+        OpenError::Config { product, problem } => {
+            let rest = problem
+                .strip_prefix("line ")
+                .and_then(|rest| rest.split_once(": "));
+            let problem = match rest {
+                Some((line, rest)) if line.bytes().all(|b| b.is_ascii_digit()) => rest.to_owned(),
+                _ => problem,
+            };
+            OpenError::Config { product, problem }
+        }
+        other => other,
+    }
 }
 
 /// The file's text, with the single settings in front: TOML ends its top level at the first table.
@@ -136,5 +167,12 @@ mod tests {
         let text = settings(None, &single).unwrap();
         assert_eq!(text, "address = \"http://127.0.0.1:80\"\npoll_ms = 50\n");
         assert!(settings(None, &["poll".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn a_line_number_is_left_out_and_nothing_else() {
+        let told = |problem| without_line(OpenError::config("kaede", problem)).to_string();
+        assert!(told("line 1: missing field `address`").ends_with(": missing field `address`"));
+        assert!(told("line of thought: no").ends_with(": line of thought: no"));
     }
 }

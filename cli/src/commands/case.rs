@@ -6,9 +6,11 @@
 use anyhow::Result;
 use clap::Subcommand;
 use musubi_proto::hub::v1::{Case, CaseStep, GetCaseRequest, GetCaseResponse, Outcome};
+use tonic::Code;
 
 use super::{short_name, short_type, time_text};
 use crate::client::{Access, Hub};
+use crate::failure::{Details, Failure};
 use crate::output::{Table, print, print_json};
 use crate::payload::{Defaulted, json_of};
 
@@ -73,7 +75,13 @@ pub(crate) async fn get(
         .admin()
         .get_case(request)
         .await
-        .map_err(hub.refused(what))?
+        .map_err(|status| match status.code() {
+            Code::NotFound if status.message().contains("event or subject") => {
+                let line = format!("there is no such event or subject in {municipality}");
+                Failure::Answered(line, Details::of(&status)).into()
+            }
+            _ => hub.refused(what)(status),
+        })?
         .into_inner())
 }
 

@@ -31,9 +31,9 @@ pub(crate) enum EventsCommand {
     /// Publish one event, or one unit of several, from a JSON file
     #[command(after_help = PUBLISH_HELP)]
     Publish(PublishArgs),
-    /// Show one event with its payload
+    /// Show one event with its payload (personal data)
     Show(ShowArgs),
-    /// List events in the order of the log
+    /// List events in the order of the log, with their subjects (personal data)
     List(ListArgs),
 }
 
@@ -212,7 +212,7 @@ fn tell(access: &Access, what: &str, ids: &[String], answer: Option<Answer>) -> 
         Some(Answer::Refused(status)) => {
             let details = Details::read(&status);
             let line = refusal_line(what, Code::from_i32(status.code), &status.message, &details);
-            return Err(Failure::Refused(line).into());
+            return Err(Failure::Answered(line, details).into());
         }
         None => bail!("{what} failed: the hub gave no answer"),
     };

@@ -110,7 +110,7 @@ async fn list(args: &ListArgs, access: &Access) -> Result<()> {
         return print_json(&json_of(name, &response, Defaulted::Written)?);
     }
     let mut table = Table::new(&[
-        "ID", "STATE", "RULE", "FILE", "LINE", "ITEM", "ROWS", "HELD AT",
+        "ID", "STATE", "RULE", "FILE", "RECORD", "ITEM", "ROWS", "HELD AT",
     ]);
     for unit in &held {
         table.row(vec![
@@ -118,7 +118,10 @@ async fn list(args: &ListArgs, access: &Access) -> Result<()> {
             state_name(unit),
             unit.rule.clone(),
             unit.file.clone(),
-            unit.line.to_string(),
+            match unit.line {
+                0 => String::new(),
+                record => record.to_string(),
+            },
             unit.item.clone(),
             unit.rows.to_string(),
             time_text(unit.held_at.as_ref()),
