@@ -51,12 +51,15 @@ impl Candidate {
         now_ms: i64,
     ) -> Self {
         let (file, line) = origin.map_or((String::new(), 0), |o| (o.file.clone(), o.line));
-        let key = unit.events.first().map_or_else(String::new, |first| {
-            first
-                .group
-                .as_ref()
-                .map_or_else(|| first.id.clone(), |group| group.id.clone())
-        });
+        // A captured unit is named by its group and its place; a client may use a group's name
+        // again, so that its unit is named by its first event.
+        let key = unit
+            .events
+            .first()
+            .map_or_else(String::new, |first| match &first.group {
+                Some(group) if origin.is_some() => group.id.clone(),
+                _ => first.id.clone(),
+            });
         let events = unit
             .events
             .into_iter()

@@ -54,6 +54,13 @@ pub enum Change {
         /// Where filling begins in bulk.
         bulk_start: u64,
     },
+    /// A product that is being filled is given up before it served.
+    Abandon {
+        /// 業務ID.
+        system: String,
+        /// Epoch that it would have served under.
+        epoch: u64,
+    },
     /// The filled product serves from here on.
     Cut {
         /// 業務ID.

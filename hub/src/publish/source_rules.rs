@@ -187,6 +187,12 @@ impl View {
         }
     }
 
+    /// True for an open refused unit of this source: the only kind that can be corrected by name.
+    pub fn is_refused(&self, held_id: &str) -> bool {
+        let mut held = self.held.iter();
+        held.any(|held| held.id == held_id && held.state == HeldState::Refused)
+    }
+
     /// The held units that this one corrects, or why it has to wait.
     fn held_verdict(&self, unit: &Candidate) -> Result<Vec<String>, Verdict> {
         let pairs = unit.subjects();
@@ -198,6 +204,9 @@ impl View {
         let named = unit.corrects.as_str();
         let mut corrects: Vec<String> = Vec::new();
         if !named.is_empty() {
+            if !self.is_refused(named) {
+                return Err(NOT_HELD);
+            }
             corrects.push(named.to_owned());
         }
         let mut seen: HashSet<&Subject> = HashSet::new();
@@ -269,6 +278,11 @@ const ID_REUSED: Verdict = Verdict::Refuse {
     rule: "ID_REUSED",
     field: "id",
     message: "this id was published before with other content; give the new content a new id",
+};
+const NOT_HELD: Verdict = Verdict::Refuse {
+    rule: "NOT_HELD",
+    field: "corrects_held_id",
+    message: "this source has no refused unit of that name; see `musubi held list`",
 };
 const VERSION_REUSED: Verdict = Verdict::Refuse {
     rule: "VERSION_REUSED",

@@ -90,8 +90,9 @@ pub enum Command {
     Detach(u64),
     /// Deliver parked units again; all when no key is named. Answers how many.
     RetryParked(Option<UnitKey>, oneshot::Sender<Result<u64, StoreError>>),
-    /// Bindings changed: read the row again.
-    Refresh,
+    /// Bindings changed: read the row again, then answer. A session of a product that is bound no
+    /// more has ended by then.
+    Refresh(oneshot::Sender<()>),
     /// Show the state.
     Overview(oneshot::Sender<Overview>),
 }
@@ -106,6 +107,15 @@ pub struct Runner {
 }
 
 impl Runner {
+    /// Has the runner read its bindings again, and waits until it did.
+    pub async fn refresh(&self) {
+        let (reply, done) = oneshot::channel();
+        // A runner that ended at shutdown has nothing to refresh.
+        if self.commands.send(Command::Refresh(reply)).await.is_ok() && done.await.is_err() {
+            tracing::debug!("a runner ended while it was refreshed");
+        }
+    }
+
     /// Starts the task for a subscription.
     pub fn start(shared: Shared, row: SubscriptionRow, stop: CancellationToken) -> Self {
         let (commands, queue) = mpsc::channel(crate::limits::RUNNER_QUEUE);
@@ -118,6 +128,7 @@ impl Runner {
             session: None,
             next_session: 1,
             filled_before_cut: false,
+            closed_out: 0,
             resume_parked: false,
             live_tail,
             bulk_tail,
@@ -136,6 +147,8 @@ struct State {
     next_session: u64,
     /// No filling subscription of the serving binding is open any more.
     filled_before_cut: bool,
+    /// Epoch of the binding before whose cut everything is closed.
+    closed_out: u64,
     /// An adapter has just attached: what was on its way back from parking goes on.
     resume_parked: bool,
     live_tail: watch::Receiver<crate::event::Position>,
@@ -234,9 +247,13 @@ impl State {
                 let outcome = self.retry_parked(key).await;
                 drop(reply.send(outcome));
             }
-            Command::Refresh => {
+            Command::Refresh(reply) => {
                 if let Err(error) = self.refresh().await {
                     tracing::error!(%error, subscription = self.row.id, "refresh failed");
+                    self.drop_session();
+                }
+                if reply.send(()).is_err() {
+                    tracing::debug!("nobody waits for the refresh any more");
                 }
             }
             Command::Overview(reply) => {

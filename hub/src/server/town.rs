@@ -226,9 +226,14 @@ impl Town {
                     .iter()
                     .find(|r| r.system == system && r.is_filling() && !r.closed);
                 if let Some(filling) = filling {
-                    return already_filling(filling, product);
+                    if filling.binding().is_some_and(|b| b.product == product) {
+                        return Ok(filling.id.clone());
+                    }
+                    self.abandon(filling, operator, reason).await?;
                 }
-                let epoch = row.bindings.iter().map(|b| b.epoch).max().unwrap_or(0) + 1;
+                let of_system = rows.iter().filter(|r| r.system == system);
+                let epochs = of_system.flat_map(|r| r.bindings.iter().map(|b| b.epoch));
+                let epoch = epochs.max().unwrap_or(0).max(row.bindings.len() as u64) + 1;
                 let (live_start, bulk_start) = self.start_of_filling().await?;
                 Change::Fill {
                     system: system.to_owned(),
@@ -247,6 +252,43 @@ impl Town {
             .control(operator.to_owned(), reason.to_owned(), change)
             .await?;
         Ok(id)
+    }
+
+    /// Gives up a product that is being filled, when nothing serves it: a mistyped name must not
+    /// block the system. One whose adapter is attached, or that was cut over to, stays.
+    async fn abandon(
+        &self,
+        filling: &SubscriptionRow,
+        operator: &str,
+        reason: &str,
+    ) -> Result<(), Failure> {
+        let binding = filling.binding();
+        if filling.until.is_some() || !self.attached(&filling.id).await.is_empty() {
+            let name = binding.map_or("?", |binding| binding.product.as_str());
+            let message = format!(
+                "`{name}` is being filled already; stop its adapter to give it up, or cut over to it"
+            );
+            let failure = Failure::new(Code::FailedPrecondition, "ALREADY_FILLING", message);
+            return Err(failure.field("product"));
+        }
+        let epoch = binding.map_or(0, |binding| binding.epoch);
+        let change = Change::Abandon {
+            system: filling.system.clone(),
+            epoch,
+        };
+        self.sequencer
+            .control(operator.to_owned(), reason.to_owned(), change)
+            .await?;
+        Ok(())
+    }
+
+    /// Product whose adapter is attached to a subscription now; empty when none is.
+    async fn attached(&self, subscription: &str) -> String {
+        let overviews = self.overviews().await;
+        let found = overviews
+            .into_iter()
+            .find(|overview| overview.row.id == subscription);
+        found.map(|overview| overview.attached).unwrap_or_default()
     }
 
     /// Where a new product begins: with the last complete snapshot, else with the whole log.
@@ -285,6 +327,13 @@ impl Town {
             )
             .field("product"));
         };
+        if self.attached(&filling.id).await != product {
+            let message = format!(
+                "no adapter of `{product}` is attached, so nothing would serve `{system}`; start it first"
+            );
+            let failure = Failure::new(Code::FailedPrecondition, "NOT_ATTACHED", message);
+            return Err(failure.field("product"));
+        }
         let epoch = filling.binding().map_or(0, |binding| binding.epoch);
         let own = subscription_id(&self.municipality, system);
         let before = rows.iter().find(|row| row.id == own).map(|row| row.tally);
@@ -330,21 +379,6 @@ impl Town {
     }
 }
 
-fn already_filling(filling: &SubscriptionRow, product: &str) -> Result<String, Failure> {
-    match filling.binding() {
-        Some(binding) if binding.product == product => Ok(filling.id.clone()),
-        other => {
-            let name = other.map_or("?", |binding| binding.product.as_str());
-            Err(Failure::new(
-                Code::FailedPrecondition,
-                "ALREADY_FILLING",
-                format!("`{name}` is being filled already; cut over to it first"),
-            )
-            .field("product"))
-        }
-    }
-}
-
 fn lock(runners: &Runners) -> std::sync::MutexGuard<'_, HashMap<String, Runner>> {
     runners.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -369,10 +403,8 @@ async fn pass_on_filled(runners: Runners, mut queue: mpsc::Receiver<String>) {
             runners.remove(&filling);
             runners.get(&own).cloned()
         };
-        if let Some(runner) = runner
-            && runner.commands.send(Command::Refresh).await.is_err()
-        {
-            return;
+        if let Some(runner) = runner {
+            runner.refresh().await;
         }
     }
 }
@@ -383,7 +415,10 @@ async fn load_grants(commons: &Commons, m: &Municipality) -> Result<GrantVersion
         match GrantTable::from_text(&commons.schema, &text) {
             Ok(table) => versions.push((from, Arc::new(table))),
             // Without a version nothing is granted from its position on.
-            Err(error) => tracing::error!(%error, "a stored version of the grants is not valid"),
+            Err(error) => {
+                tracing::error!(%error, "a stored version of the grants is not valid");
+                versions.push((from, Arc::new(GrantTable::default())));
+            }
         }
     }
     Ok(GrantVersions::new(versions))
@@ -439,6 +474,7 @@ impl Applier {
                 self.put(new_row(id, m, system, (live_start, bulk_start), binding))
                     .await
             }
+            Change::Abandon { system, epoch } => self.abandon(m, &system, epoch).await,
             Change::Cut {
                 system,
                 product,
@@ -453,6 +489,21 @@ impl Applier {
     async fn put(&self, row: SubscriptionRow) -> Result<(), StoreError> {
         self.commons.store.put_subscription(row.clone()).await?;
         start_runner(&self.commons, &self.shared, &self.runners, row);
+        Ok(())
+    }
+
+    async fn abandon(&self, m: &Municipality, system: &str, epoch: u64) -> Result<(), StoreError> {
+        let id = filling_id(m, system, epoch);
+        let rows = self.commons.store.subscriptions(m).await?;
+        let Some(mut row) = rows.into_iter().find(|row| row.id == id) else {
+            return Ok(());
+        };
+        row.closed = true;
+        self.commons.store.put_subscription(row).await?;
+        let runner = lock(&self.runners).remove(&id);
+        if let Some(runner) = runner {
+            runner.refresh().await;
+        }
         Ok(())
     }
 
@@ -483,10 +534,8 @@ impl Applier {
             let id = row.id.clone();
             self.commons.store.put_subscription(row).await?;
             let runner = lock(&self.runners).get(&id).cloned();
-            if let Some(runner) = runner
-                && runner.commands.send(Command::Refresh).await.is_err()
-            {
-                tracing::debug!("the hub is shutting down");
+            if let Some(runner) = runner {
+                runner.refresh().await;
             }
         }
         Ok(())

@@ -23,6 +23,12 @@ async fn cut(hub: &Hub, product: &str) -> Result<CutOverResponse, Status> {
     Ok(hub.admin().cut_over(ask).await?.into_inner())
 }
 
+/// Cuts over while the new product's adapter is attached; it goes away again unanswered.
+async fn cut_to_ayame(hub: &Hub) {
+    let _attached = Adapter::attach(hub, "026", "ayame").await;
+    cut(hub, "ayame").await.unwrap();
+}
+
 async fn publish(hub: &Hub, name: &str) -> String {
     let event = moved(name, 1);
     hub.accept(event.clone()).await;
@@ -171,7 +177,7 @@ async fn a_receipt_after_the_cut_changes_nothing() {
     let event = publish(&hub, "0000000001").await;
     let delivery = hinoki.delivery().await;
     hub.bind("026", "ayame").await;
-    cut(&hub, "ayame").await.unwrap();
+    cut_to_ayame(&hub).await;
     let before = outcomes(&hub, &event).await;
     assert_eq!(before, [("hinoki".to_owned(), Outcome::SupersededBySwap)]);
     // It wakes up and answers what it was given before the cut.
@@ -194,7 +200,7 @@ async fn a_swap_goes_on_after_a_restart_of_the_hub() {
     hub.bind("026", "ayame").await;
     hub.stop().await;
     let hub = Hub::start(folder.path()).await;
-    cut(&hub, "ayame").await.unwrap();
+    cut_to_ayame(&hub).await;
     let second = publish(&hub, "0000000002").await;
     hub.stop().await;
     let hub = Hub::start(folder.path()).await;
@@ -225,7 +231,7 @@ async fn other_systems_notice_nothing_of_a_swap() {
     let mut kaede = Adapter::attach(&hub, "010", "kaede").await;
     let before = publish(&hub, "0000000001").await;
     hub.bind("026", "ayame").await;
-    cut(&hub, "ayame").await.unwrap();
+    cut_to_ayame(&hub).await;
     let after = publish(&hub, "0000000002").await;
     for (sequence, expected) in [(1, before), (2, after)] {
         let delivery = kaede.delivery().await;
@@ -233,5 +239,62 @@ async fn other_systems_notice_nothing_of_a_swap() {
         assert_eq!(ids(&delivery), [expected]);
         kaede.apply(&delivery).await;
     }
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_idle_product_left_parked_goes_to_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(folder.path()).await;
+    hub.bind("026", "hinoki").await;
+    let mut hinoki = Adapter::attach(&hub, "026", "hinoki").await;
+    let event = publish(&hub, "0000000001").await;
+    let delivery = hinoki.delivery().await;
+    hinoki
+        .answer(&delivery, Outcome::Rejected, "UNMAPPABLE")
+        .await;
+    // Nothing else is open: the cursor stands at the tail when the cut comes.
+    hub.wait_for(PENSION, "the unit is parked", |found| {
+        found
+            .counts
+            .as_ref()
+            .is_some_and(|counts| counts.rejected == 1)
+            && found.lag == 0
+    })
+    .await;
+    hub.bind("026", "ayame").await;
+    let mut ayame = Adapter::attach(&hub, "026", "ayame").await;
+    let filled = ayame.delivery().await;
+    ayame.apply(&filled).await;
+    cut(&hub, "ayame").await.unwrap();
+    hub.wait_for(PENSION, "nothing is parked", |found| {
+        found.counts.as_ref().is_some_and(|counts| {
+            counts.rejected == 0 && counts.superseded == 1 && counts.applied == 1
+        })
+    })
+    .await;
+    let seen = outcomes(&hub, &event).await;
+    assert_eq!(seen.len(), 2);
+    assert!(seen.contains(&("ayame".to_owned(), Outcome::Applied)));
+    assert!(seen.contains(&("hinoki".to_owned(), Outcome::SupersededBySwap)));
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_mistyped_product_is_given_up_and_never_cut_over_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(folder.path()).await;
+    hub.bind("026", "hinoki").await;
+    hub.bind("026", "aymae").await;
+    let refused = failed(&cut(&hub, "aymae").await.unwrap_err());
+    assert_eq!(refused, ("NOT_ATTACHED".to_owned(), "product".to_owned()));
+    let filling = hub.bind("026", "ayame").await;
+    assert_eq!(filling.bindings[0].product, "ayame");
+    let _ayame = Adapter::attach(&hub, "026", "ayame").await;
+    cut(&hub, "ayame").await.unwrap();
+    let serving = hub.wait_for(PENSION, "ayame serves", |found| {
+        found.bindings[0].product == "ayame"
+    });
+    assert_eq!(serving.await.bindings[0].state(), BindingState::Serving);
     hub.stop().await;
 }

@@ -51,8 +51,10 @@ fn play(seed: u64) {
 
 fn play_all(seeds: impl Iterator<Item = u64>) {
     let only = std::env::var("MUSUBI_SEED").ok();
-    let only: Option<u64> = only.and_then(|seed| seed.parse().ok());
-    for seed in seeds.filter(|seed| only.is_none_or(|only| only == *seed)) {
+    let only: Option<u64> = only.map(|seed| seed.parse().expect("MUSUBI_SEED is a number"));
+    // A seed that is named is played, whatever the range.
+    let seeds: Vec<u64> = only.map_or_else(|| seeds.collect(), |seed| vec![seed]);
+    for seed in seeds {
         let played = std::panic::catch_unwind(|| play(seed));
         if let Err(cause) = played {
             eprintln!("seed {seed} breaks a rule; play it alone with MUSUBI_SEED={seed}");

@@ -31,7 +31,7 @@ pub(super) async fn publish(
     for batch in batches {
         // One that is fenced fails alone, whoever stands beside it.
         if let Err(error) = check_epoch(parts, &batch).await {
-            outcomes.extend(publish_group(parts, std::mem::take(&mut group)).await);
+            publish_next(parts, &mut group, &mut outcomes).await;
             outcomes.push(Err(error));
             continue;
         }
@@ -39,12 +39,30 @@ pub(super) async fn publish(
             last.source == batch.source && last.stream == batch.stream && last.cursor.is_none()
         });
         if !same {
-            outcomes.extend(publish_group(parts, std::mem::take(&mut group)).await);
+            publish_next(parts, &mut group, &mut outcomes).await;
         }
         group.push(batch);
     }
-    outcomes.extend(publish_group(parts, group).await);
+    publish_next(parts, &mut group, &mut outcomes).await;
     outcomes
+}
+
+/// Publishes a group, unless one before it failed: what the log has of that one is committed
+/// first, by the recovery before the next batch.
+async fn publish_next(
+    parts: &Parts,
+    group: &mut Vec<Batch>,
+    outcomes: &mut Vec<Result<Vec<Answer>, PublishError>>,
+) {
+    let group = std::mem::take(group);
+    let harmless = |outcome: &Result<Vec<Answer>, PublishError>| {
+        matches!(outcome, Ok(_) | Err(PublishError::Fenced { .. }))
+    };
+    if outcomes.iter().all(harmless) {
+        outcomes.extend(publish_group(parts, group).await);
+    } else {
+        outcomes.extend(group.iter().map(|_| Err(PublishError::Stopped)));
+    }
 }
 
 async fn publish_group(parts: &Parts, group: Vec<Batch>) -> Vec<Result<Vec<Answer>, PublishError>> {

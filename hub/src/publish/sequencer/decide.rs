@@ -111,7 +111,7 @@ fn conclude(
         }
         Verdict::Duplicate { at } => {
             // The correction may have been appended by a hub that died before the commit.
-            if !unit.corrects.is_empty() {
+            if view.is_refused(&unit.corrects) {
                 let corrects = [unit.corrects.clone()];
                 plan.freed.extend(view.subjects_of(&corrects));
                 view.closed(&corrects);

@@ -21,18 +21,26 @@ use crate::store::{Cursor, DeliveryDelta, UnitKey};
 const REASON: &str = "REPLACED";
 
 impl State {
-    /// Closes everything before the cut that the old product has not answered.
+    /// Closes everything before the cut that the old product has not answered: once a cut, and
+    /// always before the new product's filling ends, so that nothing of its own is closed.
     pub(super) async fn close_out(&mut self) -> Result<(), StepError> {
         let Some((live, bulk)) = self.row.binding().and_then(|binding| binding.cut) else {
             return Ok(());
         };
-        let before = self.row.live.position < live || self.row.bulk.position < bulk;
-        if self.row.is_filling() || !before {
+        let epoch = self.row.binding().map_or(0, |binding| binding.epoch);
+        if self.row.is_filling() || self.closed_out == epoch {
             return Ok(());
         }
-        self.close_parked().await?;
-        self.close_stream(Stream::Bulk, bulk).await?;
-        self.close_stream(Stream::Live, live).await
+        self.refresh().await?;
+        // The cursor may stand at the cut already when the old product was idle; what lies
+        // parked is closed all the same.
+        if !self.filled_before_cut {
+            self.close_parked().await?;
+            self.close_stream(Stream::Bulk, bulk).await?;
+            self.close_stream(Stream::Live, live).await?;
+        }
+        self.closed_out = epoch;
+        Ok(())
     }
 
     async fn close_parked(&mut self) -> Result<(), StepError> {
@@ -157,6 +165,11 @@ impl State {
             return Ok(());
         };
         if target.live.position < live || target.bulk.position < bulk {
+            return Ok(());
+        }
+        // What the old product left parked is closed before the new one's parked units move in.
+        let left = self.shared.store.parked(&own, None, None, 1).await?;
+        if !left.is_empty() {
             return Ok(());
         }
         self.shared.store.finish_filling(&self.row.id, &own).await?;

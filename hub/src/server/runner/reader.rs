@@ -10,7 +10,7 @@ use prost::Message;
 use musubi_proto::hub::v1::UnitScope;
 
 use super::payload::{Payload, is_protection, key};
-use super::{Shared, State, StepError};
+use super::{DeliveryDelta, Shared, State, StepError};
 use crate::engine::{Input, UnitIn, Work};
 use crate::event::{Event, Position, Stream, Subject};
 use crate::grants::GrantTable;
@@ -194,21 +194,24 @@ impl State {
             .store
             .snapshots(&self.shared.municipality)
             .await?;
-        let mut mark = None;
-        for snapshot in snapshots {
-            match snapshot.bulk_end {
-                Some(end) if end < bulk => {
-                    let delta = super::DeliveryDelta {
-                        filled: true,
-                        ..self.delta()
-                    };
-                    self.shared.store.commit(delta).await?;
-                    self.row.filled = true;
-                    return Ok(until);
-                }
-                _ => mark = mark.or(Some(snapshot.live_mark)),
-            }
+        let complete = snapshots
+            .iter()
+            .rev()
+            .find_map(|snapshot| snapshot.bulk_end);
+        if complete.is_some_and(|end| end < bulk) {
+            let delta = DeliveryDelta {
+                filled: true,
+                ..self.delta()
+            };
+            self.shared.store.commit(delta).await?;
+            self.row.filled = true;
+            return Ok(until);
         }
+        // Snapshots that lie behind the place where filling began say nothing.
+        let ahead = snapshots
+            .iter()
+            .find(|one| one.bulk_end.is_none_or(|end| end >= bulk));
+        let mark = ahead.map(|snapshot| snapshot.live_mark);
         Ok(match (until, mark) {
             (Some(until), Some(mark)) => Some(until.min(mark)),
             (until, mark) => until.or(mark),
