@@ -18,10 +18,12 @@ use super::Config;
 const MUNICIPALITY: &str = "142042";
 
 fn town() -> PathBuf {
-    std::env::var_os("MUSUBI_TEST_TOWN").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/town"),
-        PathBuf::from,
-    )
+    std::env::var_os("MUSUBI_TEST_TOWN").map_or_else(own_town, PathBuf::from)
+}
+
+/// The project's own town, whatever town the tests play.
+fn own_town() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/town")
 }
 
 /// Records of a CSV file as bytes, the header first.
@@ -102,20 +104,20 @@ impl Registry {
 
     /// The whole town: full file, all changes in files of at most `groups` 届出.
     fn with_town(groups: usize) -> Self {
-        Self::with_part_of_town(usize::MAX, groups)
+        Self::with_part_of_town(&town(), usize::MAX, groups)
     }
 
     /// The full file, and the first `rows` changes in files of at most `groups` 届出.
-    fn with_part_of_town(rows: usize, groups: usize) -> Self {
+    fn with_part_of_town(town: &Path, rows: usize, groups: usize) -> Self {
         let mut registry = Self::new();
-        let mut full = records(&town().join("residents_before.csv"));
+        let mut full = records(&town.join("residents_before.csv"));
         full.extend(
-            records(&town().join("removed_before.csv"))
+            records(&town.join("removed_before.csv"))
                 .into_iter()
                 .skip(1),
         );
         registry.write("zenken", &full);
-        let changes = records(&town().join("changes.csv"));
+        let changes = records(&town.join("changes.csv"));
         let rows = changes.len().min(rows);
         registry.write_changes(&changes[..rows], groups);
         registry

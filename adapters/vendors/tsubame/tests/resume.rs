@@ -1,6 +1,6 @@
 //! Stopping anywhere and going on gives the same units, with or without the index.
 
-use super::{Registry, drain, items, units};
+use super::{Registry, drain, items, town, units};
 
 /// Records, with the header, up to the end of a 届出.
 const END_OF_A_GROUP: usize = 274;
@@ -17,7 +17,7 @@ async fn undisturbed(registry: &Registry) -> Vec<musubi_adapter_sdk::hub::Publis
 
 #[tokio::test]
 async fn going_on_after_every_page_gives_the_same_units() {
-    let registry = Registry::with_part_of_town(END_OF_A_GROUP, 50);
+    let registry = Registry::with_part_of_town(&town(), END_OF_A_GROUP, 50);
     let expected = undisturbed(&registry).await;
     let mut found = Vec::new();
     let mut cursor: Option<String> = None;
@@ -53,7 +53,7 @@ async fn going_on_after_every_page_gives_the_same_units() {
 
 #[tokio::test]
 async fn an_index_ahead_of_the_hub_is_built_again() {
-    let registry = Registry::with_part_of_town(END_OF_A_GROUP, 50);
+    let registry = Registry::with_part_of_town(&town(), END_OF_A_GROUP, 50);
     let expected = undisturbed(&registry).await;
     let mut capture = registry.open().await;
     capture.resume(None).await.unwrap();
