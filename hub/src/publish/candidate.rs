@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::event::seal::Sealed;
 use crate::event::{Event, Municipality, Pseudonyms, Subject, Unit};
-use crate::store::{Claim, HeldKind};
+use crate::store::Claim;
 use musubi_proto::hub::v1::{Origin, RefusedUnit};
 
 /// Rule name of a unit that is right and waits behind a held one.
@@ -90,11 +90,6 @@ impl Candidate {
             .map(|event| event.event.clone())
             .collect();
         Sealed::seal(Unit { events }.encode_to_vec())
-    }
-
-    /// What kind of held content that is.
-    pub fn held_kind(&self) -> HeldKind {
-        HeldKind::Events
     }
 }
 

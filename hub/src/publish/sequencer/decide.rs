@@ -212,7 +212,7 @@ fn held_unit(source: &str, unit: Candidate, state: HeldState, broken: Broken) ->
         message: broken.message,
         rows: unit.events.len() as u32,
         held_ms: now_ms(),
-        kind: unit.held_kind(),
+        kind: HeldKind::Events,
         content: unit.sealed(),
         subjects: unit.subjects(),
         events: unit

@@ -212,3 +212,15 @@ fn the_missing_version_is_accepted_and_what_waited_for_it_follows() {
     view.accepted(&unit(&[("e", "A", 4)]));
     assert!(view.may_follow(&view.held[0].clone()));
 }
+
+#[test]
+fn only_an_open_refused_unit_of_this_source_is_corrected_by_name() {
+    let mut view = view(&[("A", 3)]);
+    view.held = vec![held("held-1", HeldState::Waiting, &[("B", 7)])];
+    let mut correction = unit(&[("e", "A", 4)]);
+    // One that waits, and one of another source, which this view does not have.
+    for name in ["held-1", "held-2"] {
+        correction.corrects = name.to_owned();
+        assert_eq!(rule(&view.decide(&correction)), "NOT_HELD", "{name}");
+    }
+}
