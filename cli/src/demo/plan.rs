@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Night of the old pension product: long enough that it mostly has a file without results.
+/// Night of the old pension product.
 const NIGHT_MS: u32 = 700;
 
 /// One process.
@@ -48,6 +48,11 @@ impl Plan {
     /// Exchange folder of the old pension product.
     pub(crate) fn exchange(&self) -> PathBuf {
         self.folder("hinoki/exchange")
+    }
+
+    /// File that keeps the old pension product closed while it exists: no batch runs.
+    pub(crate) fn closed(&self) -> PathBuf {
+        self.folder("hinoki/data/closed")
     }
 
     /// State of the registry's program.

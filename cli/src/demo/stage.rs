@@ -192,6 +192,16 @@ impl<'a> Stage<'a> {
         })
     }
 
+    /// Closes the old pension product's office: it processes no file until it opens again.
+    pub(crate) fn close_office(&self) -> Result<()> {
+        Ok(fs::write(self.plan.closed(), "")?)
+    }
+
+    /// Opens it again.
+    pub(crate) fn open_office(&self) -> Result<()> {
+        Ok(fs::remove_file(self.plan.closed())?)
+    }
+
     /// Reads what is new in the log.
     pub(crate) async fn read_log(&mut self) -> Result<()> {
         for stream in [Stream::Live, Stream::Bulk] {

@@ -18,8 +18,8 @@ use crate::commands::source::{self, BindArgs};
 const LAG_MAX: u64 = 60;
 /// Time without any change after which the registry is taken to be through.
 const QUIET: Duration = Duration::from_secs(3);
-/// Share of the registry's files, in percent, after which the swap waits no longer for an open file
-/// and a parked subject.
+/// Share of the registry's files, in percent, after which the swap waits no longer for a parked
+/// subject.
 const SWAP_LATEST_PERCENT: u64 = 85;
 
 /// 業務ID of the system whose product is swapped.
@@ -87,13 +87,13 @@ async fn bind_product(stage: &Stage<'_>, system: &str, product: &str, reason: &s
 }
 
 /// Waits until about half of the registry's files are written, and the old pension product has a
-/// file without results and a parked subject.
+/// parked subject.
 pub(crate) async fn wait_for_half(stage: &mut Stage<'_>) -> Result<()> {
     loop {
         let subscriptions = stage.subscriptions().await?;
         stage.show(&subscriptions);
         if share(stage) >= 50 {
-            let ready = stage.open_file() && !stage.parked(PENSION).await?.is_empty();
+            let ready = !stage.parked(PENSION).await?.is_empty();
             if ready || share(stage) >= SWAP_LATEST_PERCENT {
                 return Ok(());
             }
@@ -111,8 +111,10 @@ fn share(stage: &Stage<'_>) -> u64 {
     }
 }
 
-/// Swaps the pension product while changes keep flowing.
+/// Swaps the pension product while changes keep flowing. The old product's office closes before
+/// the cut, so that it owes a file however fast the machine is.
 pub(crate) async fn swap(stage: &mut Stage<'_>) -> Result<Cut> {
+    stage.close_office()?;
     bind_product(stage, PENSION, NEW, "the contract goes to another vendor").await?;
     stage.progress.note(&format!(
         "{NEW} is bound to {PENSION} and is filled; {OLD} goes on"
@@ -132,6 +134,7 @@ pub(crate) async fn swap(stage: &mut Stage<'_>) -> Result<Cut> {
         cut.parked.extend(subjects.map(str::to_owned));
     }
     let (position, pause) = cut_over(stage).await?;
+    stage.open_office()?;
     cut.position = position;
     cut.publish_pause_us = pause;
     stage.progress.note(&format!(
@@ -152,13 +155,26 @@ async fn wait_until_filled(stage: &mut Stage<'_>) -> Result<()> {
         if let Some(filling) = filling {
             let attached = filling.bindings.iter().any(|binding| binding.attached);
             let little_left = filling.filled && filling.lag <= LAG_MAX;
-            let moment = stage.open_file() || share(stage) >= SWAP_LATEST_PERCENT;
-            if attached && little_left && moment {
+            if attached
+                && little_left
+                && (stage.open_file() || is_idle(stage, &subscriptions).await?)
+            {
                 return Ok(());
             }
         }
         stage.pause("the new pension product to be filled").await?;
     }
+}
+
+/// True when nothing will reach the old product any more: the registry is through, and all that
+/// it wrote is published and done.
+async fn is_idle(stage: &Stage<'_>, subscriptions: &[Subscription]) -> Result<bool> {
+    let registry = stage.registry();
+    let through = registry.files_total == Some(registry.files_written);
+    let done = subscriptions.iter().all(|subscription| {
+        subscription.system != PENSION || subscription.id.contains('~') || subscription.lag == 0
+    });
+    Ok(through && done && stage.captured().await?.0 >= registry.files_written)
 }
 
 fn binding_state(subscription: &Subscription, product: &str) -> Option<BindingState> {

@@ -27,6 +27,9 @@ pub struct Args {
     pub night_ms: u64,
 }
 
+/// While this file lies in the data folder, the office is closed and no batch runs.
+const CLOSED: &str = "closed";
+
 /// Runs the product until the process ends.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut office = night::Office::open(&args.exchange, &args.data).await?;
@@ -34,7 +37,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     nights.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         nights.tick().await;
-        office.night().await?;
+        if !args.data.join(CLOSED).exists() {
+            office.night().await?;
+        }
     }
 }
 
