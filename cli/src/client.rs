@@ -20,6 +20,10 @@ use crate::failure::{Failure, unreachable_line};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often the hub is asked for a sign of life while a call waits.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long it may owe that sign before the call fails.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -95,7 +99,9 @@ impl Access {
         let endpoint = Endpoint::from_shared(self.hub.clone())
             .map_err(|_| Failure::Usage(format!("--hub `{}` is no address", self.hub)))?
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(CALL_TIMEOUT);
+            .timeout(CALL_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
         let channel = endpoint
             .connect()
             .await

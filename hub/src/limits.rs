@@ -22,6 +22,10 @@ pub const PAYLOAD_DEPTH_MAX: usize = 32;
 
 /// Publish requests that wait for the sequencer of one municipality.
 pub const PUBLISH_QUEUE_REQUESTS: usize = 256;
+/// Bytes of all publish requests that are judged or wait, over all municipalities.
+pub const PUBLISH_WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// Wait that a publisher is asked for when too much waits already.
+pub const OVERLOAD_RETRY: Duration = Duration::from_millis(200);
 /// Units that the sequencer commits together.
 pub const PUBLISH_BATCH_UNITS: usize = 512;
 /// Held units that one accepted unit may release in one step; the rest follow in the next.
@@ -42,7 +46,7 @@ pub const AHEAD_UNITS_MAX: usize = 100_000;
 pub const RUN_UNITS_MAX: usize = 50;
 /// Parked units from which on one retry of all takes no further subject.
 pub const RETRY_UNITS_MAX: usize = 2_000;
-/// Most credits that one adapter can have.
+/// Most credits that one adapter can have, and can grant in one message.
 pub const CREDITS_MAX: u32 = 10_000;
 /// Messages that wait for one subscription's runner.
 pub const RUNNER_QUEUE: usize = 1_024;
@@ -71,8 +75,12 @@ pub const PAGE_MAX: usize = 1_000;
 
 /// Concurrent requests that one connection may have.
 pub const CONNECTION_STREAMS_MAX: u32 = 64;
-/// Interval of HTTP/2 keep-alive pings.
-pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// Adapters' streams that the hub serves at once.
+pub const ATTACH_STREAMS_MAX: usize = 1_024;
+/// Wait that an adapter is asked for when no further stream is taken.
+pub const ATTACH_RETRY: Duration = Duration::from_secs(1);
+/// Interval of HTTP/2 keep-alive pings; with the time-out below, a dead peer is known in 20 s.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Time that a peer has to answer a ping.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most creations of events that one span links to; more than that, backends drop.

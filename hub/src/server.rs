@@ -8,6 +8,7 @@ pub mod auth;
 pub mod config;
 pub mod delivery_service;
 pub mod event_service;
+pub mod gate;
 pub mod registry;
 pub mod runner;
 pub mod serve;

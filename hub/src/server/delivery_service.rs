@@ -9,6 +9,7 @@ use musubi_proto::hub::v1::attach_request::Request as Ask;
 use musubi_proto::hub::v1::attach_response::Response as Tell;
 use musubi_proto::hub::v1::delivery_service_server::DeliveryService;
 use musubi_proto::hub::v1::{AttachRequest, AttachResponse, Hello, Mode, Welcome};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -16,11 +17,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::auth::{Role, municipality};
+use super::gate::overloaded;
 use super::runner::{AttachAsk, Command, Runner};
 use super::serve::Hub;
-use super::status::Failure;
+use super::status::{Failure, invalid};
 use super::town::{Town, subscription_id};
-use crate::limits::{HELLO_TIMEOUT, STREAM_LEASE, STREAM_QUEUE};
+use crate::limits::{
+    ATTACH_RETRY, CREDITS_MAX, HELLO_TIMEOUT, IDENTIFIER_CHARS_MAX, STREAM_LEASE, STREAM_QUEUE,
+};
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -61,13 +65,16 @@ async fn attach(
             end: end.clone(),
         };
         let (reply, answer) = oneshot::channel();
-        if runner
+        let asked = runner
             .commands
-            .send(Command::Attach(Box::new(ask), reply))
-            .await
-            .is_ok()
-            && let Ok(Some(session)) = answer.await
-        {
+            .try_send(Command::Attach(Box::new(ask), reply));
+        if matches!(asked, Err(TrySendError::Full(_))) {
+            return Err(overloaded(
+                "the subscription has too much to do",
+                ATTACH_RETRY,
+            ));
+        }
+        if let Ok(Some(session)) = answer.await {
             let binding_epoch = row.binding().map_or(0, |binding| binding.epoch);
             return Ok(Attached {
                 runner,
@@ -85,29 +92,68 @@ async fn attach(
 }
 
 /// Passes what the adapter says to the runner until the stream ends or falls silent.
+///
+/// # Errors
+/// When the adapter breaks the protocol: its stream ends with that, and nothing changed.
 async fn listen(
     attached: &Attached,
     incoming: &mut Streaming<AttachRequest>,
     hub_stop: &CancellationToken,
-) {
+) -> Result<(), Failure> {
     loop {
         let next = tokio::select! {
-            () = attached.end.cancelled() => return,
-            () = hub_stop.cancelled() => return,
+            () = attached.end.cancelled() => return Ok(()),
+            () = hub_stop.cancelled() => return Ok(()),
             next = tokio::time::timeout(STREAM_LEASE, incoming.next()) => next,
         };
-        let Ok(Some(Ok(message))) = next else { return };
+        let Ok(Some(Ok(message))) = next else {
+            return Ok(());
+        };
         let command = match message.request {
-            Some(Ask::Credits(credits)) => Command::Credits(attached.session, credits.add),
+            Some(Ask::Credits(credits)) => {
+                check_credits(credits.add)?;
+                Command::Credits(attached.session, credits.add)
+            }
             Some(Ask::Receipt(receipt)) => Command::Receipt(attached.session, Box::new(receipt)),
-            Some(Ask::Heartbeat(_)) => continue,
-            // A second Hello is a fault of the adapter.
-            Some(Ask::Hello(_)) | None => return,
+            Some(Ask::Hello(_)) => return Err(invalid("hello", "a stream has one Hello")),
+            // What a newer adapter says beyond this contract is a sign of life, no more.
+            Some(Ask::Heartbeat(_)) | None => continue,
         };
         if attached.runner.commands.send(command).await.is_err() {
-            return;
+            return Ok(());
         }
     }
+}
+
+fn check_credits(add: u32) -> Result<(), Failure> {
+    if add > CREDITS_MAX {
+        let message = format!("at most {CREDITS_MAX} deliveries can be under way");
+        return Err(invalid("credits.add", &message));
+    }
+    Ok(())
+}
+
+/// What is wrong with a Hello, before anybody is asked whether the product is bound.
+fn check_hello(hello: &Hello) -> Result<(), Failure> {
+    let system = &hello.system;
+    if system.len() != 3 || !system.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(invalid(
+            "hello.system",
+            "a system is a 業務ID of three digits",
+        ));
+    }
+    let named = |text: &str| {
+        let length = text.chars().count();
+        (1..=IDENTIFIER_CHARS_MAX).contains(&length) && !text.contains(char::is_control)
+    };
+    if !named(&hello.product) {
+        return Err(invalid("hello.product", "name the product in one line"));
+    }
+    if !named(&hello.adapter_version) {
+        let message = "name the version of the adapter in one line";
+        return Err(invalid("hello.adapter_version", message));
+    }
+    Ok(())
 }
 
 async fn first(incoming: &mut Streaming<AttachRequest>) -> Result<Hello, Failure> {
@@ -139,10 +185,12 @@ impl DeliveryService for Deliveries {
         request: Request<Streaming<AttachRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         let caller = self.0.tokens.caller(&request)?;
+        let pass = self.0.attach_streams.enter(1)?;
         let mut incoming = request.into_inner();
         let hello = first(&mut incoming).await?;
         let m = municipality(&hello.municipality)?;
         caller.check(&m, Role::Receiver, &hello.system)?;
+        check_hello(&hello)?;
         let town = self.0.town(&m).await?;
         let (out, queue) = mpsc::channel(STREAM_QUEUE);
         // The Welcome stands before everything that the runner sends.
@@ -165,11 +213,12 @@ impl DeliveryService for Deliveries {
             let hello = AttachResponse {
                 response: Some(Tell::Welcome(welcome)),
             };
-            if out.send(hello).await.is_ok() {
+            if out.send(Ok(hello)).await.is_ok() {
                 serve(attached, incoming, relayed, out, hub_stop).await;
             }
+            drop(pass);
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(queue).map(Ok))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(queue))))
     }
 }
 
@@ -178,25 +227,30 @@ async fn serve(
     attached: Attached,
     mut incoming: Streaming<AttachRequest>,
     mut relayed: mpsc::Receiver<AttachResponse>,
-    out: mpsc::Sender<AttachResponse>,
+    out: mpsc::Sender<Result<AttachResponse, Status>>,
     hub_stop: CancellationToken,
 ) {
     let relay = async {
         while let Some(message) = relayed.recv().await {
-            if out.send(message).await.is_err() {
+            if out.send(Ok(message)).await.is_err() {
                 return;
             }
         }
     };
-    tokio::select! {
-        () = listen(&attached, &mut incoming, &hub_stop) => {}
-        () = relay => {}
-    }
+    let refused = tokio::select! {
+        listened = listen(&attached, &mut incoming, &hub_stop) => listened.err(),
+        () = relay => None,
+    };
     // A fence is said before the stream ends; what else was on its way is not delivered.
     while let Ok(message) = relayed.try_recv() {
-        if matches!(message.response, Some(Tell::Fenced(_))) && out.try_send(message).is_err() {
+        if matches!(message.response, Some(Tell::Fenced(_))) && out.try_send(Ok(message)).is_err() {
             tracing::debug!("an adapter that was fenced does not read");
         }
+    }
+    if let Some(failure) = refused
+        && out.try_send(Err(failure.into())).is_err()
+    {
+        tracing::debug!("an adapter that was refused does not read");
     }
     let detach = Command::Detach(attached.session);
     if attached.runner.commands.send(detach).await.is_err() {

@@ -60,9 +60,7 @@ fn check_source(caller: &Caller, m: &Municipality, source: &str) -> Result<(), F
 fn check_request(request: &PublishRequest) -> Result<(), Failure> {
     if request.units.len() > PUBLISH_UNITS_MAX {
         let message = format!("at most {PUBLISH_UNITS_MAX} units in one request; send several");
-        return Err(
-            Failure::new(Code::ResourceExhausted, "TOO_MANY_UNITS", message).field("units"),
-        );
+        return Err(Failure::new(Code::InvalidArgument, "TOO_MANY_UNITS", message).field("units"));
     }
     let cursor = request
         .cursor
@@ -342,6 +340,7 @@ impl EventService for Events {
         let m = municipality(&request.municipality)?;
         check_source(&caller, &m, &request.source)?;
         check_request(&request)?;
+        let _pass = self.0.publish_bytes.enter(request.encoded_len())?;
         let town = self.0.town(&m).await?;
         let answers = publish(&self.0, &town, request).await?;
         Ok(Response::new(PublishResponse { answers }))

@@ -25,12 +25,14 @@ use super::auth::Tokens;
 use super::config::Config;
 use super::delivery_service::Deliveries;
 use super::event_service::Events;
+use super::gate::Gate;
 use super::status::Failure;
 use super::town::{Commons, Town};
 use crate::event::{Municipality, Pseudonyms};
 use crate::grants::GrantTable;
 use crate::limits::{
-    CONNECTION_STREAMS_MAX, DRAIN_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX,
+    ATTACH_RETRY, ATTACH_STREAMS_MAX, CONNECTION_STREAMS_MAX, DRAIN_TIMEOUT, KEEPALIVE_INTERVAL,
+    KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, OVERLOAD_RETRY, PUBLISH_WAITING_BYTES,
 };
 use crate::log::sqlite::SqliteLog;
 use crate::schema::Schema;
@@ -67,6 +69,10 @@ pub struct Hub {
     pub commons: Commons,
     /// Known clients.
     pub tokens: Tokens,
+    /// Bytes that publish requests may still hold.
+    pub publish_bytes: Gate,
+    /// Streams that adapters may still open.
+    pub attach_streams: Gate,
     towns: Mutex<HashMap<Municipality, Arc<Town>>>,
 }
 
@@ -121,6 +127,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let hub = Arc::new(Hub {
         commons,
         tokens,
+        publish_bytes: Gate::new(PUBLISH_WAITING_BYTES, OVERLOAD_RETRY),
+        attach_streams: Gate::new(ATTACH_STREAMS_MAX, ATTACH_RETRY),
         towns: Mutex::default(),
     });
     open_known(&hub).await?;

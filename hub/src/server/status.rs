@@ -10,6 +10,8 @@ use prost::Message;
 use prost_types::Any;
 use tonic::{Code, Status};
 
+use super::gate::overloaded;
+use crate::limits::OVERLOAD_RETRY;
 use crate::publish::sequencer::PublishError;
 use crate::store::StoreError;
 
@@ -110,10 +112,10 @@ fn any(name: &str, message: &impl Message) -> Any {
 impl From<PublishError> for Failure {
     fn from(error: PublishError) -> Self {
         match &error {
-            PublishError::Overloaded(_) => Failure {
-                retry_ms: 200,
-                ..Failure::new(Code::ResourceExhausted, "OVERLOADED", error.to_string())
-            },
+            PublishError::Overloaded(m) => overloaded(
+                &format!("`{m}` has too many publishes waiting"),
+                OVERLOAD_RETRY,
+            ),
             PublishError::Fenced { .. } => {
                 Failure::new(Code::FailedPrecondition, "FENCED", error.to_string())
                     .field("capture_epoch")

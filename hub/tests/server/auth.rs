@@ -66,6 +66,7 @@ async fn attach(hub: &Hub, token: &str, town: &str, system: &str) -> Result<(), 
             municipality: town.to_owned(),
             system: system.to_owned(),
             product: "hinoki".to_owned(),
+            adapter_version: "1".to_owned(),
             ..Hello::default()
         })),
     };

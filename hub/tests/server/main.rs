@@ -15,5 +15,6 @@ mod open;
 mod parked;
 mod protect;
 mod publish;
+mod refusals;
 mod stage;
 mod swap;

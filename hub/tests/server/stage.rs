@@ -232,7 +232,6 @@ impl Adapter {
         product: &str,
         capabilities: Capabilities,
     ) -> Result<Self, Status> {
-        let (say, said) = mpsc::channel(64);
         let hello = Hello {
             municipality: TOWN.to_owned(),
             system: system.to_owned(),
@@ -240,6 +239,14 @@ impl Adapter {
             adapter_version: "1".to_owned(),
             capabilities: Some(capabilities),
         };
+        let adapter = Self::try_hello(hub, hello).await?;
+        adapter.say(Ask::Credits(Credits { add: 50 })).await;
+        Ok(adapter)
+    }
+
+    /// Attaches with a Hello of the story's own, and grants no credit.
+    pub(crate) async fn try_hello(hub: &Hub, hello: Hello) -> Result<Self, Status> {
+        let (say, said) = mpsc::channel(64);
         let first = Ask::Hello(hello);
         say.send(asked(first)).await.unwrap();
         let mut deliveries = hub.deliveries();
@@ -248,9 +255,7 @@ impl Adapter {
         let Some(Tell::Welcome(welcome)) = hear.message().await?.unwrap().response else {
             panic!("the first word is no welcome");
         };
-        let adapter = Self { say, hear, welcome };
-        adapter.say(Ask::Credits(Credits { add: 50 })).await;
-        Ok(adapter)
+        Ok(Self { say, hear, welcome })
     }
 
     /// Attaches as a product that holds the protection flag.
@@ -282,6 +287,17 @@ impl Adapter {
         let heard = tokio::time::timeout(PATIENCE, self.hear.next()).await;
         let message = heard.expect("the hub says nothing")?.ok()?;
         message.response
+    }
+
+    /// Waits for the end of the stream.
+    pub(crate) async fn end(&mut self) -> Result<(), Status> {
+        let read = async {
+            while self.hear.message().await?.is_some() {}
+            Ok(())
+        };
+        tokio::time::timeout(PATIENCE, read)
+            .await
+            .expect("the stream goes on")
     }
 
     /// The next delivery; marks are passed over.
