@@ -1,7 +1,8 @@
 //! How the hub opens its SQLite files.
 //! Used by the log and the store, so that both keep the same promises to the disk.
-//! Must never weaken `synchronous=FULL`: an acknowledged publish survives a power cut (P1).
-//! Read next: `log/sqlite.rs`, `store/sqlite.rs`.
+//! Must never open with less than `synchronous=FULL`: an acknowledged publish survives a power cut
+//! (P1). Only the store lowers it, for commits that the log brings back.
+//! Read next: `log/sqlite.rs`, `store/sqlite/writer.rs`.
 
 use std::path::Path;
 use std::time::Duration;

@@ -21,6 +21,17 @@ pub use publish::{
     Placed, ProtectionMark, PublishDelta, PublishStore, SnapshotMark, VersionOf,
 };
 
+/// What a commit survives. Every commit survives the end of the process; they differ by what a
+/// power cut may take back. Commits are taken back from the last one on, never out of their middle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// A power cut cannot take it back.
+    Now,
+    /// A power cut may take it back until the next commit with `Now`: the log's tail brings it
+    /// again, or what it says is done once more.
+    WithLog,
+}
+
 /// A store operation failed.
 #[derive(Debug, Error)]
 pub enum StoreError {

@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 
-use super::StoreError;
+use super::{Durability, StoreError};
 use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream, Subject};
 
@@ -249,6 +249,22 @@ pub struct DeliveryDelta {
 }
 
 impl DeliveryDelta {
+    /// What its commit has to survive. A cursor, an outcome or an attempt that is taken back makes
+    /// the hub deliver once more, under the same key. A run's composition must not be taken back
+    /// once it was sent, nor a human's decision, nor a copy that outlives the log's retention.
+    pub fn durability(&self) -> Durability {
+        let repeatable = self.park.is_empty()
+            && self.unpark.is_empty()
+            && self.runs_open.is_empty()
+            && !self.filled
+            && self.paused.is_none();
+        if repeatable {
+            Durability::WithLog
+        } else {
+            Durability::Now
+        }
+    }
+
     /// True when nothing would change.
     pub fn is_empty(&self) -> bool {
         self.cursors.is_empty()

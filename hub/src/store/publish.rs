@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 
-use super::StoreError;
+use super::{Durability, StoreError};
 use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream, Subject};
 
@@ -218,6 +218,34 @@ pub struct PublishDelta {
     pub protection: Vec<ProtectionMark>,
     /// How far each stream of the log is committed: the next start reads on from there.
     pub tail: Vec<(Stream, Position)>,
+}
+
+impl PublishDelta {
+    /// What its commit has to survive. The log brings back places, versions and support measures;
+    /// a capture cursor that is taken back makes the source send again, which is answered as a
+    /// duplicate. What no record of the log says must not be taken back: held units, with the
+    /// cursor that passed them, their corrections, and where `live` stood at a snapshot's header.
+    /// A tail that passes no event has passed a control record, which is applied only once.
+    pub fn durability(&self) -> Durability {
+        let rebuilt = self.hold.is_empty()
+            && self.corrected.is_empty()
+            && self.snapshots.is_empty()
+            && (self.tail.is_empty() || !self.placed.is_empty());
+        if rebuilt {
+            Durability::WithLog
+        } else {
+            Durability::Now
+        }
+    }
+}
+
+/// What a claim has to survive: the log's record says all of it but the file and its line.
+pub fn claim_durability(claims: &[Claim]) -> Durability {
+    if claims.iter().all(|claim| claim.file.is_empty()) {
+        Durability::WithLog
+    } else {
+        Durability::Now
+    }
 }
 
 /// An event as the index shows it.

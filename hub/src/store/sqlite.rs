@@ -1,19 +1,19 @@
 //! The store in SQLite: the embedded default, one file in the hub's data folder.
 //! Implements both roles; each delta is one transaction.
 //! Must never write outside `BEGIN IMMEDIATE … COMMIT` on the one writing connection.
-//! Read next: `store/sqlite/publish.rs`, `store/sqlite/delivery.rs`.
+//! Read next: `store/sqlite/writer.rs`, `store/sqlite/publish.rs`, `store/sqlite/delivery.rs`.
 
 use std::path::Path;
 
-use sqlx::Connection;
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
-use tokio::sync::Mutex;
+use sqlx::sqlite::SqlitePool;
 
+use self::writer::Writer;
 use super::StoreError;
 use crate::sqlite::{self, OpenError};
 
 mod delivery;
 mod publish;
+mod writer;
 
 /// Version of the file's shape; a file of a newer version is refused.
 const SCHEMA_VERSION: i64 = 1;
@@ -21,7 +21,7 @@ const SCHEMA_VERSION: i64 = 1;
 /// Store in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
-    writer: Mutex<SqliteConnection>,
+    writer: Writer,
     readers: SqlitePool,
 }
 
@@ -32,7 +32,7 @@ impl SqliteStore {
         let writer = sqlite::open_writer(path, SCHEMA_VERSION, schema).await?;
         let readers = sqlite::open_readers(path).await?;
         Ok(Self {
-            writer: Mutex::new(writer),
+            writer: Writer::new(writer),
             readers,
         })
     }
@@ -40,7 +40,7 @@ impl SqliteStore {
     /// Closes the file.
     pub async fn close(self) {
         self.readers.close().await;
-        if let Err(error) = self.writer.into_inner().close().await {
+        if let Err(error) = self.writer.close().await {
             tracing::warn!(%error, "closing the store file failed");
         }
     }

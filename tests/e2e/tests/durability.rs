@@ -57,6 +57,8 @@ async fn an_answer_leaves_only_after_the_log_is_synced() {
         let part = trace.get(pair[0]..pair[1]).unwrap();
         let seen = steps(part, log, port);
         assert_eq!(check_publish(&seen), Ok(()), "{seen:?}\n{part}");
+        // The log's sync is the only one: what the store notes is in the log as well.
+        assert_eq!(part.matches("sync(").count(), 1, "{part}");
         // The same trace with the sync taken out must not pass.
         let without_sync: Vec<Step> = seen
             .iter()

@@ -19,7 +19,7 @@ use crate::log::{NewRecord, RecordKind};
 use crate::publish::candidate::Candidate;
 use crate::publish::control::{Change, Control};
 use crate::publish::source_rules::{OpenHeld, View};
-use crate::store::{HeldRow, HeldState, Placed, PublishDelta, SnapshotMark, VersionOf};
+use crate::store::{Claim, HeldRow, HeldState, Placed, PublishDelta, SnapshotMark, VersionOf};
 
 /// Publishes batches one after the other in one group commit per source.
 pub(super) async fn publish(
@@ -254,6 +254,18 @@ pub(super) async fn commit(
     Ok(held_ids)
 }
 
+/// Where the log may repeat a record, the claim decides which one counts. Where it cannot, the
+/// tail is read before anything else is appended, and only the place in a file would be lost.
+fn needed_claims(parts: &Parts, units: &[(Stream, Candidate)]) -> Vec<Claim> {
+    let all = parts.log.capabilities().repeats_possible;
+    let events = units.iter().flat_map(|(_, unit)| &unit.events);
+    events
+        .map(|event| &event.claim)
+        .filter(|claim| all || !claim.file.is_empty())
+        .cloned()
+        .collect()
+}
+
 /// Claims and appends units, and notes their places in the delta.
 async fn append(
     parts: &Parts,
@@ -262,10 +274,7 @@ async fn append(
     delta: &mut PublishDelta,
 ) -> Result<Vec<Position>, PublishError> {
     let m = &parts.municipality;
-    let claims: Vec<_> = units
-        .iter()
-        .flat_map(|(_, unit)| unit.events.iter().map(|event| event.claim.clone()))
-        .collect();
+    let claims = needed_claims(parts, units);
     if !claims.is_empty() {
         parts.store.claim(m, source, &claims).await?;
     }

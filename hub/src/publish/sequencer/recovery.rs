@@ -30,45 +30,57 @@ async fn recover_stream(parts: &Parts, stream: Stream) -> Result<(), PublishErro
         bytes: READ_BYTES_MAX,
     };
     let mut from = parts.store.committed_tail(m, stream).await?;
+    let mut delta = PublishDelta::default();
     loop {
         let records = parts.log.read(m, stream, from, limit).await?;
-        let Some(last) = records.last() else {
-            return Ok(());
-        };
+        let Some(last) = records.last() else { break };
         from = last.position.after();
-        let mut delta = PublishDelta {
-            tail: vec![(stream, from)],
-            ..Default::default()
-        };
+        delta.tail = vec![(stream, from)];
+        let mut whole = true;
         for record in records {
-            recover_record(parts, stream, record, &mut delta).await?;
+            whole = recover_record(parts, stream, record, &mut delta).await?;
         }
+        // A correction closes what it corrects only as a whole.
+        if whole {
+            batch::commit(parts, std::mem::take(&mut delta)).await?;
+        }
+    }
+    if !delta.tail.is_empty() {
         batch::commit(parts, delta).await?;
     }
+    Ok(())
 }
 
+/// Notes one record; false when it is a member of a group that goes on.
 async fn recover_record(
     parts: &Parts,
     stream: Stream,
     record: Record,
     delta: &mut PublishDelta,
-) -> Result<(), PublishError> {
+) -> Result<bool, PublishError> {
     let position = record.position;
     let Ok(bytes) = record.sealed.open() else {
         tracing::error!(
             position = position.0,
             "a record of the log cannot be opened"
         );
-        return Ok(());
+        return Ok(true);
     };
     match record.kind {
-        RecordKind::Control => recover_control(parts, position, &bytes).await,
+        RecordKind::Control => {
+            recover_control(parts, position, &bytes).await?;
+            Ok(true)
+        }
         RecordKind::Event => {
             let Ok(event) = Event::decode(&bytes[..]) else {
                 tracing::error!(position = position.0, "a record of the log cannot be read");
-                return Ok(());
+                return Ok(true);
             };
-            let recorded = event.recorded_at.map_or(0, |at| at.seconds * 1_000);
+            let recorded = event
+                .recorded_at
+                .map_or(0, |at| at.seconds * 1_000 + i64::from(at.nanos) / 1_000_000);
+            let group = event.group.as_ref();
+            let whole = group.is_none_or(|group| group.seq >= group.size);
             let source = event.source.clone();
             let unit = Candidate::new(
                 &parts.pseudonyms,
@@ -83,7 +95,7 @@ async fn recover_record(
             for event in &unit.events {
                 batch::note(parts, &source, stream, position, event, delta).await?;
             }
-            Ok(())
+            Ok(whole)
         }
     }
 }

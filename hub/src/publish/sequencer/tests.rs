@@ -1,7 +1,8 @@
 //! The rules of publishing, each on the memory backends and on the SQLite ones.
 //! Beside the sequencer; a hub that dies is a sequencer started again on the same log and store.
 //! Must never look at a rule's code: only at answers, log and store.
-//! Read next: `tests/accept.rs`, `tests/held.rs`, `tests/crash.rs`, `tests/control.rs`.
+//! Read next: `tests/accept.rs`, `tests/held.rs`, `tests/crash.rs`, `tests/control.rs`,
+//! `tests/power_cut.rs`.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,6 +21,7 @@ mod control;
 mod crash;
 mod faults;
 mod held;
+mod power_cut;
 
 use faults::{DyingLog, DyingStore, Fault};
 

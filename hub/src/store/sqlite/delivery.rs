@@ -9,8 +9,8 @@ mod commit;
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
+use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Connection, Row};
 
 use self::commit::apply;
 use super::{SqliteStore, failed};
@@ -18,8 +18,8 @@ use super::{SqliteStore, failed};
 use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream, Subject};
 use crate::store::{
-    BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, HistoryRow, OutcomeTally,
-    ParkedRow, ParkedState, RunRow, StoreError, SubscriptionRow, UnitKey,
+    BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, Durability, HistoryRow,
+    OutcomeTally, ParkedRow, ParkedState, RunRow, StoreError, SubscriptionRow, UnitKey,
 };
 use musubi_proto::hub::v1::Outcome;
 
@@ -187,7 +187,8 @@ async fn subscription_from(
 #[async_trait]
 impl DeliveryStore for SqliteStore {
     async fn own(&self, m: &Municipality) -> Result<u64, StoreError> {
-        let mut writer = self.writer.lock().await;
+        let failed = failed("taking ownership");
+        let mut writer = self.writer.lock(Durability::Now).await.map_err(&failed)?;
         let epoch: i64 = sqlx::query_scalar(
             "INSERT INTO owner (municipality, epoch) VALUES ($1, 1)
              ON CONFLICT (municipality) DO UPDATE SET epoch = epoch + 1 RETURNING epoch",
@@ -195,7 +196,7 @@ impl DeliveryStore for SqliteStore {
         .bind(m.as_str())
         .fetch_one(&mut *writer)
         .await
-        .map_err(failed("taking ownership"))?;
+        .map_err(failed)?;
         Ok(epoch as u64)
     }
 
@@ -234,11 +235,8 @@ impl DeliveryStore for SqliteStore {
 
     async fn put_subscription(&self, row: SubscriptionRow) -> Result<(), StoreError> {
         let failed = failed("writing a subscription");
-        let mut writer = self.writer.lock().await;
-        let mut transaction = writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(&failed)?;
+        let mut writer = self.writer.lock(Durability::Now).await.map_err(&failed)?;
+        let mut transaction = writer.begin().await.map_err(&failed)?;
         sqlx::query(
             "INSERT INTO subscription (id, municipality, system, live_position, live_sequence,
                bulk_position, bulk_sequence, filled, until_live, until_bulk, closed)
@@ -283,11 +281,8 @@ impl DeliveryStore for SqliteStore {
 
     async fn finish_filling(&self, filling: &str, into: &str) -> Result<(), StoreError> {
         let failed = failed("finishing a filling subscription");
-        let mut writer = self.writer.lock().await;
-        let mut transaction = writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(&failed)?;
+        let mut writer = self.writer.lock(Durability::Now).await.map_err(&failed)?;
+        let mut transaction = writer.begin().await.map_err(&failed)?;
         for statement in [
             "UPDATE OR IGNORE parked SET subscription = $2 WHERE subscription = $1",
             "UPDATE OR IGNORE parked_subject SET subscription = $2 WHERE subscription = $1",
@@ -314,11 +309,12 @@ impl DeliveryStore for SqliteStore {
 
     async fn commit(&self, delta: DeliveryDelta) -> Result<(), StoreError> {
         let failed = failed("committing deliveries");
-        let mut writer = self.writer.lock().await;
-        let mut transaction = writer
-            .begin_with("BEGIN IMMEDIATE")
+        let mut writer = self
+            .writer
+            .lock(delta.durability())
             .await
             .map_err(&failed)?;
+        let mut transaction = writer.begin().await.map_err(&failed)?;
         let owned: Option<i64> = sqlx::query_scalar(
             "SELECT 1 FROM owner o JOIN subscription s ON s.municipality = o.municipality
              WHERE s.id = $1 AND o.epoch = $2",
@@ -526,7 +522,8 @@ impl DeliveryStore for SqliteStore {
         from: (Position, Position),
         text: &str,
     ) -> Result<(), StoreError> {
-        let mut writer = self.writer.lock().await;
+        let failed = failed("writing grants");
+        let mut writer = self.writer.lock(Durability::Now).await.map_err(&failed)?;
         sqlx::query(
             "INSERT INTO granted (municipality, live_position, bulk_position, text)
              VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
@@ -537,7 +534,7 @@ impl DeliveryStore for SqliteStore {
         .bind(text)
         .execute(&mut *writer)
         .await
-        .map_err(failed("writing grants"))?;
+        .map_err(failed)?;
         Ok(())
     }
 }

@@ -8,16 +8,17 @@ mod commit;
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
+use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Connection, Row};
 
 use self::commit::{apply, claims_json, put_events};
 use super::{SqliteStore, failed, json_list};
 use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream, Subject};
+use crate::store::publish::claim_durability;
 use crate::store::{
-    CaptureState, Claim, HeldFilter, HeldKind, HeldRow, HeldState, IndexedEvent, Known, NewHeld,
-    PublishDelta, PublishStore, SnapshotMark, StoreError,
+    CaptureState, Claim, Durability, HeldFilter, HeldKind, HeldRow, HeldState, IndexedEvent, Known,
+    NewHeld, PublishDelta, PublishStore, SnapshotMark, StoreError,
 };
 
 const HELD_COLUMNS: &str = "number, source, key, state, rule, file, line, item, message, rows, \
@@ -182,11 +183,9 @@ impl PublishStore for SqliteStore {
         claims: &[Claim],
     ) -> Result<(), StoreError> {
         let failed = failed("claiming event ids");
-        let mut writer = self.writer.lock().await;
-        let mut transaction = writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(&failed)?;
+        let durability = claim_durability(claims);
+        let mut writer = self.writer.lock(durability).await.map_err(&failed)?;
+        let mut transaction = writer.begin().await.map_err(&failed)?;
         let rows = claims_json(claims.iter().map(|claim| (source, claim, None)));
         put_events(&mut transaction, m, &rows)
             .await
@@ -251,11 +250,9 @@ impl PublishStore for SqliteStore {
         delta: PublishDelta,
     ) -> Result<Vec<String>, StoreError> {
         let failed = failed("committing a publish");
-        let mut writer = self.writer.lock().await;
-        let mut transaction = writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(&failed)?;
+        let durability = delta.durability();
+        let mut writer = self.writer.lock(durability).await.map_err(&failed)?;
+        let mut transaction = writer.begin().await.map_err(&failed)?;
         let held_ids = apply(&mut transaction, m, &delta).await.map_err(&failed)?;
         transaction.commit().await.map_err(&failed)?;
         Ok(held_ids)
@@ -359,7 +356,8 @@ impl PublishStore for SqliteStore {
         source: &str,
         product: &str,
     ) -> Result<u64, StoreError> {
-        let mut writer = self.writer.lock().await;
+        let failed = failed("binding a source");
+        let mut writer = self.writer.lock(Durability::Now).await.map_err(&failed)?;
         let epoch: i64 = sqlx::query_scalar(
             "INSERT INTO capture (municipality, source, epoch, product) VALUES ($1, $2, 1, $3)
              ON CONFLICT (municipality, source) DO UPDATE
@@ -371,7 +369,7 @@ impl PublishStore for SqliteStore {
         .bind(product)
         .fetch_one(&mut *writer)
         .await
-        .map_err(failed("binding a source"))?;
+        .map_err(failed)?;
         Ok(epoch as u64)
     }
 

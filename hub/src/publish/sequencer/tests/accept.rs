@@ -221,7 +221,7 @@ async fn a_page_without_units_moves_the_cursor(desk: Desk) {
     assert_eq!(desk.cursor().await.as_deref(), Some("c1"));
 }
 
-fn snapshot(part: i32, id: &str, name: &str, version: u32) -> Entry {
+pub(super) fn snapshot(part: i32, id: &str, name: &str, version: u32) -> Entry {
     use musubi_proto::standard::resident::v1::ResidentSnapshotPublished;
     use prost::Message;
     let data = ResidentSnapshotPublished {
@@ -283,7 +283,7 @@ async fn before_the_first_snapshot_a_subject_begins_with_any_version(desk: Desk)
     assert_eq!(desk.publish(units).await, expected);
 }
 
-fn measure(kind: &str, id: &str, version: u32) -> Entry {
+pub(super) fn measure(kind: &str, id: &str, version: u32) -> Entry {
     use musubi_proto::standard::resident::v1::{SupportMeasureEnded, SupportMeasureStarted};
     use prost::Message;
     let (measure_id, measure_version) = ("M1".to_owned(), version);

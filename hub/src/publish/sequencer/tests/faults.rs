@@ -3,14 +3,16 @@
 //! Must never change what a call does that does not fail.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
 use super::*;
 use crate::log::{Bounds, Capabilities, LogError, NewRecord};
+use crate::store::publish::claim_durability;
 use crate::store::{
-    CaptureState, Claim, DeliveryDelta, DeliveryStore, HistoryRow, IndexedEvent, Known, ParkedRow,
-    PublishDelta, RunRow, SnapshotMark, SubscriptionRow, UnitKey,
+    CaptureState, Claim, DeliveryDelta, DeliveryStore, Durability, HistoryRow, IndexedEvent, Known,
+    ParkedRow, PublishDelta, RunRow, SnapshotMark, SubscriptionRow, UnitKey,
 };
 
 /// Where the hub dies.
@@ -124,15 +126,51 @@ impl EventLog for DyingLog {
     }
 }
 
+/// What a power cut leaves of a store's file: its state at the last commit that said `Now`.
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) file: PathBuf,
+    pub(super) kept: PathBuf,
+}
+
+impl Disk {
+    fn synced(&self) {
+        for end in ["", "-wal"] {
+            let with_end = |path: &Path| format!("{}{end}", path.display());
+            std::fs::copy(with_end(&self.file), with_end(&self.kept)).unwrap();
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct DyingStore {
     store: Arc<dyn Store>,
     fault: Switch,
+    disk: Option<Disk>,
 }
 
 impl DyingStore {
     pub(super) fn new(store: Arc<dyn Store>, fault: Switch) -> Self {
-        Self { store, fault }
+        Self {
+            store,
+            fault,
+            disk: None,
+        }
+    }
+
+    /// A store on a disk that keeps no more than it must.
+    pub(super) fn on_disk(store: Arc<dyn Store>, fault: Switch, disk: Disk) -> Self {
+        disk.synced();
+        Self {
+            disk: Some(disk),
+            ..Self::new(store, fault)
+        }
+    }
+
+    fn committed(&self, durability: Durability) {
+        if let Some(disk) = self.disk.as_ref().filter(|_| durability == Durability::Now) {
+            disk.synced();
+        }
     }
 }
 
@@ -156,7 +194,9 @@ impl PublishStore for DyingStore {
         if strikes(&self.fault, Fault::BeforeClaim) {
             return Err(store_died());
         }
-        self.store.claim(m, source, claims).await
+        self.store.claim(m, source, claims).await?;
+        self.committed(claim_durability(claims));
+        Ok(())
     }
 
     async fn versions(
@@ -185,7 +225,9 @@ impl PublishStore for DyingStore {
         if strikes(&self.fault, Fault::BeforeCommit) {
             return Err(store_died());
         }
+        let durability = delta.durability();
         let ids = self.store.commit_publish(m, delta).await?;
+        self.committed(durability);
         if strikes(&self.fault, Fault::AfterCommit) {
             return Err(store_died());
         }
