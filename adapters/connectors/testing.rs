@@ -230,6 +230,7 @@ pub(crate) fn unit(key: &str, sequence: u64, events: Vec<DeliveredEvent>) -> Del
         position: sequence,
         stream: Stream::Live.into(),
         member: 0,
+        withheld: false,
     }
 }
 
@@ -243,6 +244,7 @@ pub(crate) fn delivery(units: Vec<DeliveredUnit>, mode: Mode) -> Delivery {
         owner_epoch: 1,
         units,
         mode: mode.into(),
+        outcome_unknown: false,
     }
 }
 

@@ -19,4 +19,7 @@ mod state;
 mod tests;
 
 pub use state::Engine;
-pub use words::{Answered, Decision, Delivery, Input, Refusal, Resume, Settings, UnitIn, Work};
+pub use words::{
+    AfterImage, Answered, Decision, Delivery, Input, OnUnknown, Origin, Parking, Refusal, Resume,
+    Settings, UnitIn, Work,
+};

@@ -36,14 +36,19 @@ pub const READ_RECORDS_MAX: usize = 256;
 /// Bytes that one read of the log returns at most (one record more is always returned).
 pub const READ_BYTES_MAX: usize = 1024 * 1024;
 
-/// Units that one subscription holds in memory between reading and outcome.
-pub const WINDOW_UNITS: usize = 512;
+/// Units of one stream that one subscription holds in memory between reading and outcome.
+pub const WINDOW_UNITS: usize = 2_048;
 /// Free places in the window from which on the log is read again.
-pub const READ_ROOM_MIN: usize = 64;
+pub const READ_ROOM_MIN: usize = 128;
 /// Outcomes that one subscription keeps ahead of its cursor before it stops reading on.
 pub const AHEAD_UNITS_MAX: usize = 100_000;
 /// Units of one subject that ride in one run at most.
 pub const RUN_UNITS_MAX: usize = 50;
+/// Units of one batch at most, whatever an adapter asks for.
+pub const BATCH_UNITS_MAX: usize = 1_000;
+/// Percent of a binding's concurrent deliveries that bulk work may take, so that a change always
+/// finds a free one.
+pub const BULK_SHARE_PERCENT: u32 = 75;
 /// Parked units from which on one retry of all takes no further subject.
 pub const RETRY_UNITS_MAX: usize = 2_000;
 /// Most credits that one adapter can have, and can grant in one message.
@@ -55,10 +60,34 @@ pub const STREAM_QUEUE: usize = 256;
 
 /// First wait before a delivery is tried again.
 pub const RETRY_BASE: Duration = Duration::from_millis(200);
-/// Longest wait before a delivery is tried again.
-pub const RETRY_MAX: Duration = Duration::from_secs(60);
+/// Longest wait between the quick attempts; jitter at most doubles it.
+pub const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Quick attempts: with waits that double up to `RETRY_MAX` they span about three quarters of an
+/// hour.
+pub const RETRY_QUICK_ATTEMPTS: u32 = 64;
+/// Wait between the attempts after the quick ones.
+pub const RETRY_SLOW: Duration = Duration::from_secs(30 * 60);
+/// Attempts after which a unit becomes a dead letter: four days, so that offices that close over
+/// a long weekend are tried again when they open.
+pub const RETRY_ATTEMPTS_MAX: u32 = RETRY_QUICK_ATTEMPTS + 192;
 /// Longest wait that an adapter can ask for before a delivery is tried again.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// A unit that is due later than this is set aside in the store and pins no cursor.
+pub const SET_ASIDE_AFTER: Duration = Duration::from_secs(60);
+/// Set-aside units that are taken back in one step.
+pub const SET_ASIDE_STEP: usize = 64;
+/// Subjects in a row whose deliveries were put off, without any that ended, from which on the
+/// receiver counts as down and is only probed.
+pub const DOWN_SUBJECTS: usize = 10;
+/// Longest wait between two probes of a receiver that is down.
+pub const PROBE_MAX: Duration = Duration::from_secs(4);
+/// Subjects in a row that get the same permanent refusal, without any that ended, from which on
+/// the binding stops instead of parking the town.
+pub const SAME_REFUSAL_SUBJECTS: usize = 20;
+/// Time without a receipt after which the outcome of a delivery counts as unknown.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(15 * 60);
+/// Longest such time that an adapter can ask for.
+pub const ANSWER_WITHIN_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// A stream that is silent for this long is dropped and its deliveries are leased again.
 pub const STREAM_LEASE: Duration = Duration::from_secs(15);
 /// An adapter whose full stream takes nothing for this long is let go.

@@ -14,7 +14,7 @@ pub mod sqlite;
 
 pub use delivery::{
     BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, Done, HistoryRow, OutcomeTally,
-    ParkedRow, ParkedState, RunRow, SubscriptionRow, UnitKey,
+    ParkedRow, ParkedState, Pause, PausedBy, RunRow, SubscriptionRow, UnitKey,
 };
 pub use publish::{
     CaptureState, Claim, HeldFilter, HeldKind, HeldRow, HeldState, IndexedEvent, Known, NewHeld,

@@ -64,6 +64,8 @@ impl Lines {
             version_check: false,
             lookup: true,
             protection_flag: false,
+            idempotent: true,
+            ..Capabilities::default()
         };
         let spec = Spec {
             product: "lines".to_owned(),

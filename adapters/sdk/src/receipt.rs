@@ -205,6 +205,7 @@ pub fn run_receipt(delivery: &Delivery, answers: Vec<Answer>) -> Receipt {
             message: shortened(&answer.message),
             stream: unit.stream,
             member: unit.member,
+            retry_after: answer.retry_after.and_then(|after| after.try_into().ok()),
         })
         .collect();
     whole

@@ -41,6 +41,8 @@ impl Ayame {
                 version_check: true,
                 lookup: true,
                 protection_flag: true,
+                idempotent: true,
+                ..Capabilities::default()
             },
             in_flight_max: config.in_flight_max.max(1),
         };

@@ -50,6 +50,8 @@ impl Hinoki {
                 version_check: true,
                 lookup: true,
                 protection_flag: false,
+                idempotent: true,
+                ..Capabilities::default()
             },
             in_flight_max: config.in_flight_max.max(1),
         };

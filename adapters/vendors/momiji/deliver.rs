@@ -38,6 +38,8 @@ impl Momiji {
                 version_check: true,
                 lookup: true,
                 protection_flag: true,
+                idempotent: true,
+                ..Capabilities::default()
             },
             in_flight_max: config.in_flight_max.max(1),
         };

@@ -9,10 +9,16 @@ use crate::event::{Position, Stream, Subject};
 use crate::limits::{AHEAD_UNITS_MAX, WINDOW_UNITS};
 use crate::store::{Cursor, RunRow, UnitKey};
 
-use super::words::{Answered, Decision, Delivery, Input, Refusal, Resume, Settings, UnitIn, Work};
+use super::words::{
+    AfterImage, Answered, Decision, Delivery, Input, OnUnknown, Origin, Parking, Refusal, Resume,
+    Settings, UnitIn, Work,
+};
 
+mod pace;
 mod receipts;
 mod runs;
+
+use pace::Pace;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -29,7 +35,20 @@ struct Item<P> {
     work: Work<P>,
     phase: Phase,
     attempt: u32,
-    from_parked: bool,
+    origin: Origin,
+    /// An attempt may have reached the product.
+    unknown: bool,
+    /// The receiver does not want it before this time.
+    not_before: i64,
+}
+
+#[derive(Debug)]
+struct Lease {
+    ids: Vec<u64>,
+    run: Option<String>,
+    /// Without a receipt by then, its outcome is unknown.
+    until: i64,
+    bulk: bool,
 }
 
 #[derive(Debug)]
@@ -43,6 +62,8 @@ struct Track {
     /// Next unit to be read.
     frontier: Cursor,
     open: BTreeMap<u64, OpenUnit>,
+    /// Deliverables of this stream in the lanes.
+    items: usize,
 }
 
 /// A lane: one subject, protection apart.
@@ -55,23 +76,33 @@ type Turn = (u8, u64);
 pub struct Engine<P> {
     settings: Settings,
     credits: u32,
-    paused: bool,
+    stopped: bool,
+    pace: Pace,
     next_item: u64,
     next_delivery: u64,
     items: HashMap<u64, Item<P>>,
+    by_key: HashMap<UnitKey, u64>,
     lanes: HashMap<LaneKey, VecDeque<u64>>,
     ready: BTreeSet<Turn>,
     due: BTreeSet<(i64, u64)>,
-    leased: HashMap<u64, (Vec<u64>, Option<String>)>,
+    leased: HashMap<u64, Lease>,
+    expiries: BTreeSet<(i64, u64)>,
+    bulk_leased: u32,
     live: Track,
     bulk: Track,
     ahead: HashSet<UnitKey>,
     parked: HashMap<Subject, UnitKey>,
     attempts: HashMap<UnitKey, u32>,
-    runs: HashMap<UnitKey, RunRow>,
+    /// Open runs by id, and the run of each of their units.
+    runs: HashMap<String, RunRow>,
+    in_run: HashMap<UnitKey, String>,
+    /// Runs of a former engine whose units are not all read again.
+    resumed: HashSet<String>,
+    /// Units before these sequences may have been sent by a process that died.
+    maybe_sent: [u64; 2],
 }
 
-impl<P: Clone> Engine<P> {
+impl<P: Clone + AfterImage> Engine<P> {
     /// Starts from what the store has.
     pub fn new(settings: Settings, resume: Resume) -> Self {
         let start = Cursor {
@@ -81,28 +112,45 @@ impl<P: Clone> Engine<P> {
         let track = |cursor: Option<Cursor>| Track {
             frontier: cursor.unwrap_or(start),
             open: BTreeMap::new(),
+            items: 0,
         };
-        let runs = resume
-            .runs
-            .into_iter()
-            .filter_map(|run| Some((*run.keys.first()?, run)));
+        let in_run = resume.runs.iter().flat_map(|run| {
+            let keys = run.keys.iter().copied();
+            keys.map(|key| (key, run.id.clone()))
+        });
+        let in_run = in_run.collect();
+        let resumed = resume.runs.iter().map(|run| run.id.clone()).collect();
+        let runs = resume.runs.into_iter().map(|run| (run.id.clone(), run));
+        let sent_before = |cursor: Option<Cursor>| {
+            let first = cursor.map_or(1, |cursor| cursor.sequence);
+            let window = if resume.maybe_sent { WINDOW_UNITS } else { 0 };
+            first.saturating_add(window as u64)
+        };
+        let maybe_sent = [sent_before(resume.live), sent_before(resume.bulk)];
         Self {
             settings,
             credits: 0,
-            paused: false,
+            stopped: resume.stopped,
+            pace: Pace::new(settings.per_second),
             next_item: 0,
             next_delivery: 1,
             items: HashMap::new(),
+            by_key: HashMap::new(),
             lanes: HashMap::new(),
             ready: BTreeSet::new(),
             due: BTreeSet::new(),
             leased: HashMap::new(),
+            expiries: BTreeSet::new(),
+            bulk_leased: 0,
             live: track(resume.live),
             bulk: track(resume.bulk),
             ahead: resume.ahead,
             parked: resume.parked,
             attempts: resume.attempts.into_iter().collect(),
             runs: runs.collect(),
+            in_run,
+            resumed,
+            maybe_sent,
         }
     }
 
@@ -112,7 +160,17 @@ impl<P: Clone> Engine<P> {
         match input {
             Input::Unit(unit) => self.offer(unit, &mut decisions),
             Input::Frontier(stream, cursor) => self.track(stream).frontier = cursor,
-            Input::Parked(works) => self.offer_parked(works),
+            Input::Parked(works) => self.offer_parked(works, &mut decisions),
+            Input::Replay(works) => self.offer_again(works, Origin::Replay, &mut decisions),
+            Input::Stopped(stopped) => {
+                self.stopped = stopped;
+                self.pace.forget();
+            }
+            Input::Closed(closed) => self.pace.closed = closed,
+            Input::Settings(settings) => {
+                self.settings = settings;
+                self.pace.set_rate(settings.per_second);
+            }
             Input::Credits(add) => {
                 self.credits = self
                     .credits
@@ -124,8 +182,9 @@ impl<P: Clone> Engine<P> {
             }
             Input::Tick => {}
         }
+        self.expire(now_ms, jitter, &mut decisions);
         self.wake(now_ms);
-        self.start(&mut decisions);
+        self.start(now_ms, &mut decisions);
         decisions
     }
 
@@ -156,7 +215,16 @@ impl<P: Clone> Engine<P> {
     pub fn has_room(&self, stream: Stream) -> bool {
         let behind = self.cursor(stream).sequence;
         let ahead = self.frontier(stream).sequence.saturating_sub(behind);
-        self.items.len() < WINDOW_UNITS && ahead < AHEAD_UNITS_MAX as u64
+        self.open_in(stream) < WINDOW_UNITS && ahead < AHEAD_UNITS_MAX as u64
+    }
+
+    /// Deliverables of a stream in memory. Each stream has a window of its own, so that a bulk run
+    /// at a slow receiver does not keep a change from being read.
+    pub fn open_in(&self, stream: Stream) -> usize {
+        match stream {
+            Stream::Live => self.live.items,
+            Stream::Bulk => self.bulk.items,
+        }
     }
 
     /// True when these parked units may be offered: all that stands before them was read (again,
@@ -166,9 +234,13 @@ impl<P: Clone> Engine<P> {
         keys.all(|key| key.sequence < self.frontier(key.stream).sequence)
     }
 
-    /// When a retry is due next.
+    /// When something is to be done next although nothing happens.
     pub fn wake_at(&self) -> Option<i64> {
-        self.due.first().map(|(at, _)| *at)
+        let due = self.due.first().map(|(at, _)| *at);
+        let expiry = self.expiries.first().map(|(at, _)| *at);
+        let waits = !self.ready.is_empty() || !self.due.is_empty();
+        let pace = self.pace.wake_at().filter(|_| waits && self.credits > 0);
+        [due, expiry, pace].into_iter().flatten().min()
     }
 
     /// Deliverables in memory.
@@ -183,7 +255,7 @@ impl<P: Clone> Engine<P> {
 
     /// Attempts of the units that wait for a receipt: the next owner of the subscription counts on.
     pub fn leased_attempts(&self) -> Vec<(UnitKey, u32)> {
-        let ids = self.leased.values().flat_map(|(ids, _)| ids);
+        let ids = self.leased.values().flat_map(|lease| &lease.ids);
         ids.filter_map(|id| self.items.get(id))
             .map(|item| (item.work.key, item.attempt))
             .collect()
@@ -232,25 +304,44 @@ impl<P: Clone> Engine<P> {
                 decisions.push(Decision::Park {
                     work,
                     attempt,
-                    refusal: None,
+                    parking: Parking::Waiting,
                 });
             } else {
-                self.enqueue(work, false);
+                self.enqueue(work, Origin::Log);
             }
         }
     }
 
-    fn offer_parked(&mut self, works: Vec<Work<P>>) {
+    fn offer_parked(&mut self, works: Vec<Work<P>>, decisions: &mut Vec<Decision<P>>) {
         for work in &works {
             for subject in &work.subjects {
                 self.parked.remove(subject);
             }
         }
-        // Asked for twice, it is delivered once.
-        let open: HashSet<UnitKey> = self.items.values().map(|item| item.work.key).collect();
-        for work in works.into_iter().filter(|work| !open.contains(&work.key)) {
-            self.enqueue(work, true);
+        self.offer_again(works, Origin::Parked, decisions);
+    }
+
+    fn offer_again(
+        &mut self,
+        works: Vec<Work<P>>,
+        origin: Origin,
+        decisions: &mut Vec<Decision<P>>,
+    ) {
+        for work in works {
+            // Asked for twice, it is delivered once; what lies parked comes back as parked.
+            let open = self.by_key.contains_key(&work.key);
+            let waits = origin == Origin::Replay && self.is_parked(&work);
+            if !open && !waits {
+                self.enqueue(work, origin);
+            } else if origin == Origin::Replay {
+                decisions.push(Decision::NotReplayed(work.key));
+            }
         }
+    }
+
+    fn is_parked(&self, work: &Work<P>) -> bool {
+        let mut subjects = work.subjects.iter();
+        subjects.any(|subject| self.parked.contains_key(subject))
     }
 
     /// Only units before the first parked one of a stream go on: they were open when the former
@@ -271,26 +362,55 @@ impl<P: Clone> Engine<P> {
         }
     }
 
-    fn enqueue(&mut self, work: Work<P>, from_parked: bool) {
+    fn enqueue(&mut self, work: Work<P>, origin: Origin) {
         let id = self.next_item;
         self.next_item += 1;
+        self.by_key.insert(work.key, id);
+        self.track(work.key.stream).items += 1;
+        let was_sent = self.in_run.contains_key(&work.key);
         for subject in &work.subjects {
-            self.lanes
-                .entry((subject.clone(), work.protection))
-                .or_default()
-                .push_back(id);
+            let lane_key = (subject.clone(), work.protection);
+            let lane = self.lanes.entry(lane_key).or_default();
+            // What a former engine sent as a run stood first then, and does so again, in whatever
+            // order the streams are read.
+            let of_run = |id: &u64| {
+                let item = self.items.get(id);
+                item.is_some_and(|item| self.in_run.contains_key(&item.work.key))
+            };
+            let place = match was_sent {
+                true => lane.iter().take_while(|id| of_run(id)).count(),
+                false => lane.len(),
+            };
+            let head = lane.front().copied().filter(|_| place == 0);
+            lane.insert(place, id);
+            if let Some((head, item)) = head.and_then(|id| Some((id, self.items.get(&id)?))) {
+                self.ready.remove(&turn(item, head));
+            }
         }
         let attempt = self.attempts.remove(&work.key).unwrap_or(0);
+        let unknown = attempt > 0 || (origin == Origin::Log && self.may_be_sent(work.key));
         self.items.insert(
             id,
             Item {
                 work,
                 phase: Phase::Queued,
                 attempt,
-                from_parked,
+                origin,
+                unknown,
+                not_before: 0,
             },
         );
         self.consider(id);
+    }
+
+    fn may_be_sent(&self, key: UnitKey) -> bool {
+        let [live, bulk] = self.maybe_sent;
+        let before = if key.stream == Stream::Live {
+            live
+        } else {
+            bulk
+        };
+        key.sequence < before
     }
 
     /// Makes an item ready when it stands at the head of all its lanes.
@@ -320,15 +440,25 @@ impl<P: Clone> Engine<P> {
         }
     }
 
-    fn start(&mut self, decisions: &mut Vec<Decision<P>>) {
+    fn start(&mut self, now_ms: i64, decisions: &mut Vec<Decision<P>>) {
+        if self.stopped || self.awaits_runs() {
+            return;
+        }
+        self.pace.refill(now_ms);
+        self.offer_probe(now_ms);
         let mut postponed = Vec::new();
-        while self.credits > 0 && !self.paused {
+        while self.may_start(now_ms) {
             let Some(turn) = self.ready.pop_first() else {
                 break;
             };
-            match self.compose(turn.1, decisions) {
+            if turn.0 == BULK && !self.bulk_may_start() {
+                postponed.push(turn);
+                break;
+            }
+            match self.compose(turn.1, now_ms, decisions) {
                 Some(delivery) => {
                     self.credits -= 1;
+                    self.pace.started(delivery.number);
                     decisions.push(Decision::Deliver(delivery));
                 }
                 None => postponed.push(turn),
@@ -337,8 +467,56 @@ impl<P: Clone> Engine<P> {
         self.ready.extend(postponed);
     }
 
+    /// Nothing new starts before the runs of a former engine are read again: they go first, with
+    /// the same units.
+    fn awaits_runs(&mut self) -> bool {
+        let mut resumed = std::mem::take(&mut self.resumed);
+        resumed.retain(|id| {
+            let keys = self.runs.get(id).map(|run| &run.keys);
+            keys.is_some_and(|keys| {
+                let read = keys.iter().all(|key| self.by_key.contains_key(key));
+                !read && !self.may_return(keys.iter().copied())
+            })
+        });
+        self.resumed = resumed;
+        !self.resumed.is_empty()
+    }
+
+    fn may_start(&self, now_ms: i64) -> bool {
+        let leased = u32::try_from(self.leased.len()).unwrap_or(u32::MAX);
+        self.credits > 0 && leased < self.settings.concurrency && self.pace.may_start(now_ms)
+    }
+
+    /// Bulk leaves a part of the slots to changes.
+    fn bulk_may_start(&self) -> bool {
+        let leased = u32::try_from(self.leased.len()).unwrap_or(u32::MAX);
+        let slots = self.credits.saturating_add(leased);
+        let slots = u64::from(slots.min(self.settings.concurrency));
+        let share = slots * u64::from(crate::limits::BULK_SHARE_PERCENT) / 100;
+        u64::from(self.bulk_leased) < share.max(1)
+    }
+
+    /// While the receiver is down, everything can be put off until later; the oldest is the probe.
+    fn offer_probe(&mut self, now_ms: i64) {
+        if !self.pace.wants_probe(now_ms) || !self.ready.is_empty() {
+            return;
+        }
+        let due = self.due.iter().copied();
+        let mut may = due.filter(|(_, id)| {
+            let item = self.items.get(id);
+            item.is_some_and(|item| item.not_before <= now_ms)
+        });
+        if let Some((at, id)) = may.next() {
+            self.due.remove(&(at, id));
+            self.requeue(id, Phase::Queued);
+        }
+    }
+
     fn remove(&mut self, id: u64) -> Option<Item<P>> {
         let item = self.items.remove(&id)?;
+        self.by_key.remove(&item.work.key);
+        let track = self.track(item.work.key.stream);
+        track.items = track.items.saturating_sub(1);
         self.ready.remove(&turn(&item, id));
         if let Phase::Due(at) = item.phase {
             self.due.remove(&(at, id));
@@ -356,7 +534,7 @@ impl<P: Clone> Engine<P> {
                 }
             }
         }
-        if !item.from_parked {
+        if item.origin == Origin::Log {
             self.settle(item.work.key);
         }
         Some(item)
@@ -374,11 +552,14 @@ impl<P: Clone> Engine<P> {
     }
 }
 
+/// Rank of bulk work among what is ready.
+const BULK: u8 = 2;
+
 fn turn<P>(item: &Item<P>, id: u64) -> Turn {
-    let rank = match (item.work.protection, item.work.key.stream) {
-        (true, _) => 0,
-        (false, Stream::Live) => 1,
-        (false, Stream::Bulk) => 2,
+    let rank = match (item.work.protection, item.work.key.stream, item.origin) {
+        (true, _, _) => 0,
+        (false, Stream::Live, Origin::Log | Origin::Parked) => 1,
+        (false, _, _) => BULK,
     };
     (rank, id)
 }

@@ -12,6 +12,7 @@ use musubi_proto::hub::v1::Outcome;
 
 mod cursors;
 mod order;
+mod pace;
 mod parking;
 mod retries;
 mod runs;
@@ -37,6 +38,12 @@ fn key(stream: Stream, sequence: u64, member: u32) -> UnitKey {
 
 fn subject(name: &str) -> Subject {
     Subject(name.to_owned())
+}
+
+impl AfterImage for () {
+    fn covers(&self, (): &Self) -> bool {
+        true
+    }
 }
 
 fn work(key: UnitKey, subjects: &[&str]) -> Work<()> {
@@ -66,7 +73,20 @@ fn applied() -> Answered {
     Answered::Final(APPLIED, String::new())
 }
 
-const AGAIN: Answered = Answered::Retry { after_ms: 0 };
+fn again() -> Answered {
+    after(0)
+}
+
+fn after(after_ms: u64) -> Answered {
+    Answered::Retry {
+        after_ms,
+        refusal: Refusal::default(),
+    }
+}
+
+fn unknown() -> Answered {
+    Answered::Unknown(Refusal::default())
+}
 
 /// The engine with a clock, and a note of what was delivered and not yet answered.
 struct Bench {
@@ -88,6 +108,12 @@ struct Seen {
     opened: Vec<RunRow>,
     closed: Vec<String>,
     paused: Vec<String>,
+    /// Set aside, with the milliseconds until each is due.
+    due: Vec<(UnitKey, i64)>,
+    dead: Vec<UnitKey>,
+    /// Deliveries whose former outcome is unknown.
+    asked: Vec<UnitKey>,
+    not_replayed: Vec<UnitKey>,
     /// Attempt of each delivery.
     attempt: Vec<u32>,
 }
@@ -102,9 +128,17 @@ impl Bench {
     }
 
     fn with(runs: bool, resume: Resume) -> Self {
+        let settings = Settings {
+            runs,
+            ..Settings::default()
+        };
+        Self::set(settings, resume)
+    }
+
+    fn set(settings: Settings, resume: Resume) -> Self {
         let next = [resume.live, resume.bulk].map(|cursor| cursor.map_or(1, |at| at.sequence));
         let mut bench = Self {
-            engine: Engine::new(Settings { runs }, resume),
+            engine: Engine::new(settings, resume),
             now: 0,
             in_flight: HashMap::new(),
             next,
@@ -120,18 +154,24 @@ impl Bench {
                 Decision::Deliver(delivery) => {
                     let keys: Vec<_> = delivery.works.iter().map(|work| work.key).collect();
                     self.in_flight.insert(delivery.number, keys.clone());
-                    seen.delivered.push(keys);
+                    seen.delivered.push(keys.clone());
                     seen.attempt.push(delivery.attempt);
+                    if delivery.outcome_unknown {
+                        seen.asked.extend(keys);
+                    }
                     seen.opened.extend(delivery.new_run);
                 }
                 Decision::Done { work, .. } => seen.done.push(work.key),
-                Decision::Park { work, refusal, .. } if refusal.is_some() => {
-                    seen.rejected.push(work.key);
-                }
-                Decision::Park { work, .. } => seen.waiting.push(work.key),
+                Decision::Park { work, parking, .. } => match parking {
+                    Parking::Refused(_) => seen.rejected.push(work.key),
+                    Parking::Waiting => seen.waiting.push(work.key),
+                    Parking::Due(after, _) => seen.due.push((work.key, after)),
+                    Parking::Dead(_) => seen.dead.push(work.key),
+                },
+                Decision::NotReplayed(key) => seen.not_replayed.push(key),
                 Decision::Attempts(key, count) => seen.attempts.push((key, count)),
                 Decision::RunClosed(run) => seen.closed.push(run),
-                Decision::Paused(reason) => seen.paused.push(reason),
+                Decision::Paused(_, reason) => seen.paused.push(reason),
             }
         }
         seen

@@ -6,13 +6,62 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::event::{Position, Stream, Subject};
-use crate::store::{Cursor, RunRow, UnitKey};
+use crate::store::{Cursor, PausedBy, RunRow, UnitKey};
 
-/// What the attached adapter takes.
+/// What a later state says about an earlier one.
+pub trait AfterImage {
+    /// True when this one, once applied, leaves nothing of the earlier one to be applied.
+    fn covers(&self, earlier: &Self) -> bool;
+}
+
+/// What to do with a delivery whose outcome is not known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnUnknown {
+    /// Send it again: the product gives each key one effect, or can be asked for it.
+    Again,
+    /// Park it for a human: sending it again could repeat its effect.
+    Park,
+}
+
+/// What the attached adapter takes, and how much of it.
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Settings {
     /// Takes several units of one subject as one run.
     pub runs: bool,
+    /// Most units of one delivery; more than 1: units of different subjects ride together.
+    pub batch_units: usize,
+    /// Most deliveries that wait for a receipt.
+    pub concurrency: u32,
+    /// Most deliveries a second; `None`: as many as there are credits for.
+    pub per_second: Option<u32>,
+    /// Milliseconds after which a delivery without a receipt counts as unknown.
+    pub answer_within_ms: i64,
+    /// What to do with an unknown outcome.
+    pub on_unknown: OnUnknown,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            runs: false,
+            batch_units: 1,
+            concurrency: crate::limits::CREDITS_MAX,
+            per_second: None,
+            answer_within_ms: crate::limits::ANSWER_WITHIN.as_millis() as i64,
+            on_unknown: OnUnknown::Again,
+        }
+    }
+}
+
+/// Where a deliverable came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Read from the log: the cursor waits for it.
+    Log,
+    /// Lay parked, and still lies in the store until it has an outcome.
+    Parked,
+    /// Is delivered once more on an operator's word; it moves no cursor.
+    Replay,
 }
 
 /// One deliverable: a unit, or one member of it.
@@ -65,7 +114,11 @@ pub enum Answered {
     Retry {
         /// Milliseconds.
         after_ms: u64,
+        /// Why not now.
+        refusal: Refusal,
     },
+    /// It was sent, and whether it was applied is not known.
+    Unknown(Refusal),
     /// The binding must stop.
     Pause(String),
 }
@@ -80,6 +133,14 @@ pub enum Input<P> {
     /// Parked units are to be delivered again, in order; their subjects are parked no more. Wants
     /// all parked units of these subjects, and `may_return`.
     Parked(Vec<Work<P>>),
+    /// Units that were delivered before are delivered once more, in order, through the same lanes.
+    Replay(Vec<Work<P>>),
+    /// The binding is stopped, or goes on.
+    Stopped(bool),
+    /// The receiver is closed for the night, or opens.
+    Closed(bool),
+    /// Other settings of the binding.
+    Settings(Settings),
     /// More credits.
     Credits(u32),
     /// An answer to a delivery: one entry a unit; a run may leave later units without one.
@@ -104,6 +165,21 @@ pub struct Delivery<P> {
     pub works: Vec<Work<P>>,
     /// Run to store before it is sent; `None` for a single unit or a stored run.
     pub new_run: Option<RunRow>,
+    /// An earlier attempt of one of its units may have reached the product.
+    pub outcome_unknown: bool,
+}
+
+/// Why a unit is parked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Parking {
+    /// Refused: a human has to act.
+    Refused(Refusal),
+    /// Stands behind another.
+    Waiting,
+    /// To be tried again after so many milliseconds: too long to be kept in the lanes.
+    Due(i64, Refusal),
+    /// Tried until the schedule ended: a dead letter.
+    Dead(Refusal),
 }
 
 /// What the runner shall do. Everything but `Deliver` goes into one delta.
@@ -121,8 +197,8 @@ pub enum Decision<P> {
         outcome: i32,
         /// Reason.
         reason: String,
-        /// It was a parked unit.
-        was_parked: bool,
+        /// Where the unit came from.
+        origin: Origin,
     },
     /// A unit is parked.
     Park {
@@ -130,15 +206,17 @@ pub enum Decision<P> {
         work: Work<P>,
         /// Attempts.
         attempt: u32,
-        /// Why; `None` when it waits behind another.
-        refusal: Option<Refusal>,
+        /// Why.
+        parking: Parking,
     },
+    /// A unit is not replayed: it is under way, or its subject is parked and comes later.
+    NotReplayed(UnitKey),
     /// The next attempt of a unit has this number.
     Attempts(UnitKey, u32),
     /// A run was answered.
     RunClosed(String),
-    /// The binding stops until a human acts.
-    Paused(String),
+    /// The binding stops until a human acts; on the adapter's word, or on the engine's own.
+    Paused(PausedBy, String),
 }
 
 /// What a former engine of the same subscription left in the store.
@@ -157,4 +235,8 @@ pub struct Resume {
     pub attempts: Vec<(UnitKey, u32)>,
     /// Open runs.
     pub runs: Vec<RunRow>,
+    /// The binding is stopped.
+    pub stopped: bool,
+    /// A process that died may have sent units ahead of the cursors.
+    pub maybe_sent: bool,
 }

@@ -57,8 +57,12 @@ fn wire_binding(binding: &BindingRow, attached: &str) -> Binding {
         state: state as i32,
         attached: binding.state != BindingState::Replaced && binding.product == attached,
         cut_position: binding.cut.map_or(0, |(live, _)| live.0.saturating_sub(1)),
-        paused: !binding.paused.is_empty(),
-        pause_reason: binding.paused.clone(),
+        paused: binding.paused.is_some(),
+        pause_reason: binding
+            .paused
+            .as_ref()
+            .map(|pause| pause.reason.clone())
+            .unwrap_or_default(),
     }
 }
 

@@ -22,6 +22,7 @@ use musubi_proto::hub::v1::{AttachResponse, Capabilities, Outcome, Receipt};
 
 mod closing;
 mod commit;
+mod due;
 mod parked;
 mod payload;
 mod reader;
@@ -130,6 +131,7 @@ impl Runner {
             filled_before_cut: false,
             closed_out: 0,
             resume_parked: false,
+            next_due: None,
             live_tail,
             bulk_tail,
             started: Instant::now(),
@@ -151,6 +153,8 @@ struct State {
     closed_out: u64,
     /// An adapter has just attached: what was on its way back from parking goes on.
     resume_parked: bool,
+    /// When the next set-aside unit is due, in milliseconds since 1970.
+    next_due: Option<i64>,
     live_tail: watch::Receiver<crate::event::Position>,
     bulk_tail: watch::Receiver<crate::event::Position>,
     started: Instant,
@@ -312,7 +316,7 @@ impl State {
         loop {
             let read = self.read().await?;
             self.commit().await?;
-            if !read && !self.resume_parked().await? {
+            if !read && !self.resume_parked().await? && !self.take_back_due().await? {
                 return self.finish_filling().await;
             }
         }

@@ -548,7 +548,7 @@ fn first_binding(product: String, epoch: u64, state: BindingState) -> BindingRow
         epoch,
         state,
         cut: None,
-        paused: String::new(),
+        paused: None,
     }
 }
 

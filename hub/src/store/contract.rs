@@ -11,8 +11,8 @@ use super::memory::MemoryStore;
 use super::sqlite::SqliteStore;
 use super::{
     BindingRow, BindingState, Claim, Cursor, DeliveryDelta, Done, HeldKind, HeldState, NewHeld,
-    OutcomeTally, ParkedRow, ParkedState, Placed, PublishDelta, Store, StoreError, SubscriptionRow,
-    UnitKey,
+    OutcomeTally, ParkedRow, ParkedState, Pause, PausedBy, Placed, PublishDelta, Store, StoreError,
+    SubscriptionRow, UnitKey,
 };
 use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream, Subject};
@@ -146,7 +146,7 @@ fn binding(product: &str, epoch: u64, state: BindingState) -> BindingRow {
         epoch,
         state,
         cut: None,
-        paused: String::new(),
+        paused: None,
     }
 }
 
@@ -206,6 +206,13 @@ fn done(key: UnitKey, outcome: Outcome, event_ids: &[&str]) -> Done {
     }
 }
 
+fn pause(reason: &str) -> Option<Pause> {
+    Some(Pause {
+        by: PausedBy::Hub,
+        reason: reason.to_owned(),
+    })
+}
+
 fn parked(key: UnitKey, state: ParkedState, subjects: &[&str], event_ids: &[&str]) -> ParkedRow {
     ParkedRow {
         key,
@@ -216,6 +223,7 @@ fn parked(key: UnitKey, state: ParkedState, subjects: &[&str], event_ids: &[&str
         message: "表せない文字".to_owned(),
         attempts: 3,
         at_ms: 1_700_000_000_003,
+        due_ms: (state == ParkedState::Due).then_some(1_700_000_900_000 + key.sequence as i64),
         position: Position(40 + key.sequence),
         event_ids: names(event_ids),
         content: Sealed::seal(vec![0, 159, 146, 150]),

@@ -50,6 +50,26 @@ pub enum BindingState {
     Replaced,
 }
 
+/// Who stopped a binding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PausedBy {
+    /// Its adapter; attaching again, after a human has acted, goes on.
+    Adapter,
+    /// The hub, to protect the town; only an operator's word goes on.
+    Hub,
+    /// An operator; only an operator's word goes on.
+    Operator,
+}
+
+/// Why a binding is stopped.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pause {
+    /// Who stopped it.
+    pub by: PausedBy,
+    /// Why.
+    pub reason: String,
+}
+
 /// A binding of a subscription.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BindingRow {
@@ -61,8 +81,8 @@ pub struct BindingRow {
     pub state: BindingState,
     /// Positions (live, bulk) of the cut from which it serves; `None` for the first.
     pub cut: Option<(Position, Position)>,
-    /// Reason of a pause; empty when it runs.
-    pub paused: String,
+    /// Why it is stopped; `None` when it runs.
+    pub paused: Option<Pause>,
 }
 
 /// Counts of events by how they ended.
@@ -125,15 +145,24 @@ impl SubscriptionRow {
 
     /// The binding that serves (or, for a filling subscription, is filled) now.
     pub fn binding(&self) -> Option<&BindingRow> {
-        let wanted = if self.is_filling() {
+        let wanted = self.wanted();
+        let mut bindings = self.bindings.iter().rev();
+        bindings.find(|binding| binding.state == wanted)
+    }
+
+    /// The same, to be changed.
+    pub fn binding_mut(&mut self) -> Option<&mut BindingRow> {
+        let wanted = self.wanted();
+        let mut bindings = self.bindings.iter_mut().rev();
+        bindings.find(|binding| binding.state == wanted)
+    }
+
+    fn wanted(&self) -> BindingState {
+        if self.is_filling() {
             BindingState::Filling
         } else {
             BindingState::Serving
-        };
-        self.bindings
-            .iter()
-            .rev()
-            .find(|binding| binding.state == wanted)
+        }
     }
 }
 
@@ -161,8 +190,34 @@ pub struct Done {
 pub enum ParkedState {
     /// Was refused.
     Rejected,
-    /// Waits behind a refused one.
+    /// Waits behind another parked one.
     Waiting,
+    /// Is tried again at `due_ms`.
+    Due,
+    /// Was tried until the schedule ended: a dead letter.
+    Dead,
+}
+
+impl ParkedState {
+    /// Number in stored rows.
+    pub fn number(self) -> i64 {
+        match self {
+            ParkedState::Rejected => 1,
+            ParkedState::Waiting => 2,
+            ParkedState::Due => 3,
+            ParkedState::Dead => 4,
+        }
+    }
+
+    /// Reads a stored number; an unknown one waits for a human.
+    pub fn from_number(number: i64) -> Self {
+        match number {
+            2 => ParkedState::Waiting,
+            3 => ParkedState::Due,
+            4 => ParkedState::Dead,
+            _ => ParkedState::Rejected,
+        }
+    }
 }
 
 /// A unit set aside with its own copy of the events.
@@ -184,6 +239,8 @@ pub struct ParkedRow {
     pub attempts: u32,
     /// When, in milliseconds since 1970.
     pub at_ms: i64,
+    /// When it is tried again, in milliseconds since 1970; `None` unless it is due.
+    pub due_ms: Option<i64>,
     /// Position of the unit's last event.
     pub position: Position,
     /// Ids of its events.
@@ -244,8 +301,8 @@ pub struct DeliveryDelta {
     pub runs_close: Vec<String>,
     /// The snapshot is through.
     pub filled: bool,
-    /// Pause of the binding: a reason, or empty to go on.
-    pub paused: Option<String>,
+    /// Stops the binding, or lets it go on (`Some(None)`).
+    pub paused: Option<Option<Pause>>,
 }
 
 impl DeliveryDelta {
@@ -314,6 +371,12 @@ pub trait DeliveryStore: Send + Sync + std::fmt::Debug {
         after: Option<UnitKey>,
         limit: usize,
     ) -> Result<Vec<ParkedRow>, StoreError>;
+    /// Set-aside units with the time at which each is due, soonest first.
+    async fn due(
+        &self,
+        subscription: &str,
+        limit: usize,
+    ) -> Result<Vec<(i64, UnitKey)>, StoreError>;
     /// One parked unit.
     async fn parked_unit(
         &self,

@@ -223,6 +223,9 @@ pub(crate) const FLAG: Capabilities = Capabilities {
     version_check: false,
     lookup: false,
     protection_flag: true,
+    batch_units: 0,
+    idempotent: true,
+    answer_within: None,
 };
 
 impl Adapter {

@@ -139,6 +139,7 @@ impl Scene {
     async fn record(&self) -> Recorder {
         let capabilities = Capabilities {
             protection_flag: true,
+            idempotent: true,
             ..Capabilities::default()
         };
         Recorder::start(&self.client, SYSTEM, "test-tax", capabilities)

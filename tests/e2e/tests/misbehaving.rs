@@ -29,6 +29,7 @@ fn capabilities() -> Capabilities {
     Capabilities {
         unit_scope: UnitScope::Event.into(),
         protection_flag: true,
+        idempotent: true,
         ..Capabilities::default()
     }
 }

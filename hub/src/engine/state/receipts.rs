@@ -5,12 +5,26 @@
 
 use std::collections::HashMap;
 
-use super::{Answered, Decision, Engine, Item, Phase, Refusal};
+use super::{
+    AfterImage, Answered, Decision, Engine, Item, OnUnknown, Origin, Parking, Phase, Refusal,
+};
 use crate::event::Subject;
-use crate::limits::{RETRY_AFTER_MAX, RETRY_BASE, RETRY_MAX};
-use crate::store::{RunRow, UnitKey};
+use crate::limits::{
+    RETRY_AFTER_MAX, RETRY_ATTEMPTS_MAX, RETRY_BASE, RETRY_MAX, RETRY_QUICK_ATTEMPTS, RETRY_SLOW,
+    SET_ASIDE_AFTER,
+};
+use crate::store::{PausedBy, RunRow, UnitKey};
+use musubi_proto::hub::v1::Outcome;
 
-impl<P: Clone> Engine<P> {
+/// When and with which luck a step happens.
+#[derive(Clone, Copy)]
+struct Moment {
+    now_ms: i64,
+    jitter: f64,
+    delivery: u64,
+}
+
+impl<P: Clone + AfterImage> Engine<P> {
     pub(super) fn answered(
         &mut self,
         delivery: u64,
@@ -20,22 +34,31 @@ impl<P: Clone> Engine<P> {
         decisions: &mut Vec<Decision<P>>,
     ) {
         // A second receipt for the same delivery finds nothing and changes nothing.
-        let Some((ids, run)) = self.leased.remove(&delivery) else {
+        let Some(lease) = self.end_lease(delivery) else {
             return;
         };
         let mut answers: HashMap<UnitKey, Answered> = answers.into_iter().collect();
-        let retried = answers
-            .values()
-            .all(|answer| matches!(answer, Answered::Retry { .. } | Answered::Pause(_)));
-        for id in ids {
+        self.supersede(&lease.ids, &mut answers);
+        let retried = answers.values().all(|answer| {
+            matches!(
+                answer,
+                Answered::Retry { .. } | Answered::Unknown(_) | Answered::Pause(_)
+            )
+        });
+        let moment = Moment {
+            now_ms,
+            jitter,
+            delivery,
+        };
+        for id in lease.ids {
             let Some(item) = self.items.get(&id) else {
                 continue;
             };
             let answer = answers.remove(&item.work.key);
-            self.conclude(id, answer, now_ms, jitter, decisions);
+            self.conclude(id, answer, moment, decisions);
         }
         // A run that is tried again as a whole keeps its composition.
-        let kept = |stored: &RunRow| Some(&stored.id) == run.as_ref();
+        let kept = |stored: &RunRow| Some(&stored.id) == lease.run.as_ref();
         if !retried
             && let Some(first) = self.runs.values().find(|run| kept(run))
             && let Some(key) = first.keys.first().copied()
@@ -44,52 +67,203 @@ impl<P: Clone> Engine<P> {
         }
     }
 
+    /// A delivery whose receipt never came: what it did is unknown. Its credit counts as given
+    /// back, or an adapter that forgets receipts would stop its subscription.
+    pub(super) fn expire(&mut self, now_ms: i64, jitter: f64, decisions: &mut Vec<Decision<P>>) {
+        while let Some(&(until, delivery)) = self.expiries.first() {
+            if until > now_ms {
+                return;
+            }
+            let Some(lease) = self.leased.get(&delivery) else {
+                self.expiries.pop_first();
+                continue;
+            };
+            let items = lease.ids.iter().filter_map(|id| self.items.get(id));
+            let refusal = Refusal {
+                reason: "NO_RECEIPT".to_owned(),
+                ..Refusal::default()
+            };
+            let answers = items
+                .map(|item| (item.work.key, Answered::Unknown(refusal.clone())))
+                .collect();
+            self.credits = self.credits.saturating_add(1);
+            self.answered(delivery, answers, now_ms, jitter, decisions);
+        }
+    }
+
+    /// What of a run's units was refused before a later one was applied that says all that they
+    /// said, is needless.
+    fn supersede(&self, ids: &[u64], answers: &mut HashMap<UnitKey, Answered>) {
+        let applied = |answer: &Answered| matches!(answer, Answered::Final(outcome, _) if *outcome == Outcome::Applied as i32);
+        let mut later: HashMap<&Subject, &Item<P>> = HashMap::new();
+        for item in ids.iter().rev().filter_map(|id| self.items.get(id)) {
+            let [subject] = item.work.subjects.as_slice() else {
+                continue;
+            };
+            let Some(answer) = answers.get_mut(&item.work.key) else {
+                continue;
+            };
+            match (answer.clone(), later.get(subject)) {
+                (Answered::Rejected(refusal), Some(last))
+                    if last.work.payload.covers(&item.work.payload) =>
+                {
+                    *answer = Answered::Final(Outcome::Superseded as i32, refusal.reason);
+                }
+                (answer, None) if applied(&answer) => {
+                    later.insert(subject, item);
+                }
+                // Only the run's last one can stand for those before it.
+                (_, None) => return,
+                _ => {}
+            }
+        }
+    }
+
     fn conclude(
         &mut self,
         id: u64,
         answer: Option<Answered>,
-        now_ms: i64,
-        jitter: f64,
+        moment: Moment,
         decisions: &mut Vec<Decision<P>>,
     ) {
         match answer {
             Some(Answered::Final(outcome, reason)) => {
+                self.pace.taken();
+                self.is_back(moment.now_ms);
                 if let Some(item) = self.remove(id) {
                     decisions.push(Decision::Done {
                         attempt: item.attempt,
-                        was_parked: item.from_parked,
+                        origin: item.origin,
                         work: item.work,
                         outcome,
                         reason,
                     });
                 }
             }
-            Some(Answered::Rejected(refusal)) => self.park(id, refusal, decisions),
+            Some(Answered::Rejected(refusal)) => self.refuse(id, refusal, moment, decisions),
             Some(Answered::Pause(reason)) => {
-                self.paused = true;
+                self.stopped = true;
                 self.requeue(id, Phase::Queued);
-                decisions.push(Decision::Paused(reason));
+                decisions.push(Decision::Paused(PausedBy::Adapter, reason));
             }
-            Some(Answered::Retry { after_ms }) => {
-                let Some(item) = self.items.get(&id) else {
-                    return;
-                };
-                let (key, attempt) = (item.work.key, item.attempt);
-                let at = now_ms + retry_delay_ms(attempt, after_ms, jitter);
-                self.requeue(id, Phase::Due(at));
-                decisions.push(Decision::Attempts(key, attempt));
+            Some(Answered::Retry { after_ms, refusal }) => {
+                if let Some(item) = self.items.get_mut(&id) {
+                    item.unknown = false;
+                }
+                self.put_off(id, after_ms, refusal, moment, decisions);
+            }
+            Some(Answered::Unknown(refusal)) if self.settings.on_unknown == OnUnknown::Park => {
+                let reason = "OUTCOME_UNKNOWN".to_owned();
+                let refusal = Refusal { reason, ..refusal };
+                self.park(id, Parking::Refused(refusal), decisions);
+            }
+            Some(Answered::Unknown(refusal)) => {
+                if let Some(item) = self.items.get_mut(&id) {
+                    item.unknown = true;
+                }
+                self.put_off(id, 0, refusal, moment, decisions);
             }
             // Behind a refused unit of its run: parked with it already. Otherwise the adapter
             // said nothing about it, and it goes again.
             None => {
-                if self.items.contains_key(&id) {
-                    self.requeue(id, Phase::Due(now_ms + retry_delay_ms(1, 0, jitter)));
+                if let Some(item) = self.items.get_mut(&id) {
+                    item.unknown = true;
+                    let at = moment.now_ms + retry_delay_ms(1, 0, moment.jitter);
+                    self.requeue(id, Phase::Due(at));
                 }
             }
         }
     }
 
-    fn requeue(&mut self, id: u64, phase: Phase) {
+    /// The receiver answered: what it put off while it was down need not wait longer than it
+    /// asked for.
+    fn is_back(&mut self, now_ms: i64) {
+        if !self.pace.ended() {
+            return;
+        }
+        for (at, id) in std::mem::take(&mut self.due) {
+            let not_before = self.items.get(&id).map_or(at, |item| item.not_before);
+            self.requeue(id, Phase::Due(at.min(not_before.max(now_ms))));
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        id: u64,
+        refusal: Refusal,
+        moment: Moment,
+        decisions: &mut Vec<Decision<P>>,
+    ) {
+        self.is_back(moment.now_ms);
+        let Some(item) = self.items.get(&id) else {
+            return;
+        };
+        let all_alike = self.pace.refused(&refusal, &item.work.subjects);
+        if all_alike && self.stopped {
+            // Refused after the binding was stopped for the same: it waits in its lane.
+            self.requeue(id, Phase::Queued);
+            return;
+        }
+        if all_alike {
+            self.stopped = true;
+            let reason = format!("SAME_REFUSAL: {} {}", refusal.reason, refusal.field);
+            decisions.push(Decision::Paused(
+                PausedBy::Hub,
+                reason.trim_end().to_owned(),
+            ));
+        }
+        self.park(id, Parking::Refused(refusal), decisions);
+    }
+
+    fn put_off(
+        &mut self,
+        id: u64,
+        after_ms: u64,
+        refusal: Refusal,
+        moment: Moment,
+        decisions: &mut Vec<Decision<P>>,
+    ) {
+        let Some(item) = self.items.get_mut(&id) else {
+            return;
+        };
+        let Moment { now_ms, jitter, .. } = moment;
+        let asked_ms = after_ms.min(RETRY_AFTER_MAX.as_millis() as u64) as i64;
+        item.not_before = now_ms + asked_ms;
+        let was_down = self.pace.is_down();
+        let subjects = &item.work.subjects;
+        self.pace
+            .put_off(moment.delivery, subjects, asked_ms, now_ms, jitter);
+        if was_down {
+            // The receiver, not this unit, is in trouble: its own schedule stands still.
+            item.attempt = item.attempt.saturating_sub(1);
+            let at = item.not_before.max(now_ms + RETRY_BASE.as_millis() as i64);
+            self.requeue(id, Phase::Due(at));
+            return;
+        }
+        let (key, attempt) = (item.work.key, item.attempt);
+        let delay = retry_delay_ms(attempt, after_ms, jitter);
+        // Protection is never set aside or given up; nor is what may have reached the product,
+        // which goes again with the same company.
+        let stays = item.work.protection || item.unknown;
+        let longest = SET_ASIDE_AFTER.as_millis() as i64;
+        if attempt >= RETRY_ATTEMPTS_MAX && !item.work.protection {
+            let message = format!("{} {}", refusal.reason, refusal.message);
+            let refusal = Refusal {
+                reason: "RETRIES_EXHAUSTED".to_owned(),
+                field: refusal.field,
+                message: message.trim_end().to_owned(),
+            };
+            self.park(id, Parking::Dead(refusal), decisions);
+        } else if delay > SET_ASIDE_AFTER.as_millis() as i64 && !stays {
+            self.park(id, Parking::Due(delay, refusal), decisions);
+        } else {
+            let delay = if stays { delay.min(longest) } else { delay };
+            self.requeue(id, Phase::Due(now_ms + delay));
+            decisions.push(Decision::Attempts(key, attempt));
+        }
+    }
+
+    pub(super) fn requeue(&mut self, id: u64, phase: Phase) {
         let Some(item) = self.items.get_mut(&id) else {
             return;
         };
@@ -104,8 +278,8 @@ impl<P: Clone> Engine<P> {
 
     /// Parks an item and, in order, everything that stands behind it. What stands before it in
     /// the lanes of its other subjects goes on.
-    fn park(&mut self, id: u64, refusal: Refusal, decisions: &mut Vec<Decision<P>>) {
-        let mut refusal = Some(refusal);
+    fn park(&mut self, id: u64, parking: Parking, decisions: &mut Vec<Decision<P>>) {
+        let mut parking = Some(parking);
         let mut last: HashMap<Subject, u64> = HashMap::new();
         let mut next = Some(id);
         while let Some(id) = next {
@@ -116,11 +290,11 @@ impl<P: Clone> Engine<P> {
                 last.insert(subject.clone(), id);
             }
             // A unit that came out of the parked ones and waits again still lies there.
-            if refusal.is_some() || !item.from_parked {
+            if parking.is_some() || item.origin != Origin::Parked {
                 decisions.push(Decision::Park {
                     attempt: item.attempt,
                     work: item.work,
-                    refusal: refusal.take(),
+                    parking: parking.take().unwrap_or(Parking::Waiting),
                 });
             }
             next = self.first_behind(&last);
@@ -143,17 +317,22 @@ impl<P: Clone> Engine<P> {
     fn in_flight(&self, id: u64) -> bool {
         let leased = |item: &Item<P>| item.phase == Phase::Leased;
         self.items.get(&id).is_some_and(leased)
-            && self.leased.values().any(|(ids, _)| ids.contains(&id))
+            && self.leased.values().any(|lease| lease.ids.contains(&id))
     }
 }
 
-/// Exponential schedule with jitter. A receiver's own wish is honoured within once and twice.
+/// Exponential schedule with jitter: quick attempts up to a minute apart, then slow ones. A
+/// receiver's own wish is honoured within once and twice.
 fn retry_delay_ms(attempt: u32, after_ms: u64, jitter: f64) -> i64 {
     let base = RETRY_BASE.as_millis() as u64;
-    let max = RETRY_MAX.as_millis() as u64;
-    let scheduled = base
+    let quick = base
         .saturating_mul(1 << attempt.saturating_sub(1).min(20))
-        .min(max);
+        .min(RETRY_MAX.as_millis() as u64);
+    let scheduled = if attempt <= RETRY_QUICK_ATTEMPTS {
+        quick
+    } else {
+        RETRY_SLOW.as_millis() as u64
+    };
     let floor = scheduled.max(after_ms.min(RETRY_AFTER_MAX.as_millis() as u64));
     (floor as f64 * (1.0 + jitter.clamp(0.0, 1.0))) as i64
 }

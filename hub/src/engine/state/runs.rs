@@ -1,25 +1,33 @@
-//! Makes deliveries: one unit alone, or several units of one subject as a run.
+//! Makes deliveries: one unit alone, several units of one subject as a run, or a batch of several
+//! subjects' units.
 //! Between a ready item and its lease.
 //! Must never change the composition of a stored run.
 //! Read next: `engine/state/receipts.rs`.
 
-use super::{Decision, Delivery, Engine, Item, Phase};
+use std::collections::{HashSet, VecDeque};
+
+use super::{AfterImage, Decision, Delivery, Engine, Item, Lease, Origin, Phase, turn};
 use crate::limits::RUN_UNITS_MAX;
 use crate::store::{RunRow, UnitKey};
 
-impl<P: Clone> Engine<P> {
-    /// Makes a delivery of a ready item: alone, or with those behind it as one run. `None` while
-    /// a stored run is not wholly read again.
+impl<P: Clone + AfterImage> Engine<P> {
+    /// Makes a delivery of a ready item: alone, or with others as one run. `None` while a stored
+    /// run is not wholly read again.
     pub(super) fn compose(
         &mut self,
         id: u64,
+        now_ms: i64,
         decisions: &mut Vec<Decision<P>>,
     ) -> Option<Delivery<P>> {
         let key = self.items.get(&id)?.work.key;
-        let (ids, stored) = match self.runs.get(&key) {
+        let (ids, stored) = match self.run_of(key) {
             None => (self.new_run(id), None),
-            Some(run) => match self.stored_run(id, &run.keys) {
-                Some(ids) => (ids, Some(run.id.clone())),
+            Some(run) => match self.stored_run(&run) {
+                // The run's first unit starts it, once all of it could go.
+                Some(ids) if run.keys.first() == Some(&key) && self.stand_first(&ids) => {
+                    (ids, Some(run.id))
+                }
+                Some(_) => return None,
                 // Its units were taken differently since: it can never be whole again.
                 None if self.may_return(run.keys.iter().copied()) => {
                     self.close_run(key, decisions);
@@ -28,18 +36,35 @@ impl<P: Clone> Engine<P> {
                 None => return None,
             },
         };
+        Some(self.lease(key, ids, stored, now_ms))
+    }
+
+    fn lease(
+        &mut self,
+        key: UnitKey,
+        ids: Vec<u64>,
+        stored: Option<String>,
+        now_ms: i64,
+    ) -> Delivery<P> {
         let number = self.next_delivery;
         self.next_delivery += 1;
         let mut works = Vec::with_capacity(ids.len());
         let mut attempt = 0;
+        let mut outcome_unknown = false;
+        let mut bulk = false;
         for id in &ids {
-            let item = self.items.get_mut(id)?;
+            let Some(item) = self.items.get_mut(id) else {
+                continue;
+            };
             if let Phase::Due(at) = item.phase {
                 self.due.remove(&(at, *id));
             }
+            self.ready.remove(&turn(item, *id));
             item.phase = Phase::Leased;
             item.attempt += 1;
             attempt = attempt.max(item.attempt);
+            outcome_unknown |= item.unknown;
+            bulk |= turn(item, *id).0 == super::BULK;
             works.push(item.work.clone());
         }
         let new_run = (ids.len() > 1 && stored.is_none()).then(|| RunRow {
@@ -47,36 +72,82 @@ impl<P: Clone> Engine<P> {
             keys: works.iter().map(|work| work.key).collect(),
         });
         if let Some(run) = &new_run {
-            self.runs.insert(key, run.clone());
+            self.keep_run(run.clone());
         }
-        let run_id = stored.or_else(|| new_run.as_ref().map(|run| run.id.clone()));
-        self.leased.insert(number, (ids, run_id));
-        Some(Delivery {
+        let run = stored.or_else(|| new_run.as_ref().map(|run| run.id.clone()));
+        let until = now_ms.saturating_add(self.settings.answer_within_ms);
+        self.expiries.insert((until, number));
+        self.bulk_leased += u32::from(bulk);
+        let lease = Lease {
+            ids,
+            run,
+            until,
+            bulk,
+        };
+        self.leased.insert(number, lease);
+        Delivery {
             number,
             attempt,
             works,
             new_run,
-        })
+            outcome_unknown,
+        }
+    }
+
+    /// Ends a lease; `None` when there is none.
+    pub(super) fn end_lease(&mut self, delivery: u64) -> Option<Lease> {
+        let lease = self.leased.remove(&delivery)?;
+        self.expiries.remove(&(lease.until, delivery));
+        self.bulk_leased -= u32::from(lease.bulk);
+        Some(lease)
+    }
+
+    /// The ready item with what goes with it: more of its subject, and units of other subjects.
+    fn new_run(&self, id: u64) -> Vec<u64> {
+        let mut ids = self.run_of_subject(id);
+        let Some(first) = self.items.get(&id) else {
+            return ids;
+        };
+        if self.settings.batch_units <= 1 || !is_free(first) {
+            return ids;
+        }
+        let others = self.ready.iter().map(|(_, other)| *other);
+        for other in others {
+            if ids.len() >= self.settings.batch_units {
+                break;
+            }
+            let joins = |item: &Item<P>| {
+                is_free(item)
+                    && item.work.key.stream == first.work.key.stream
+                    && self.run_of(item.work.key).is_none()
+            };
+            if other != id && self.items.get(&other).is_some_and(joins) {
+                let more = self.run_of_subject(other);
+                if ids.len() + more.len() <= self.settings.batch_units {
+                    ids.extend(more);
+                }
+            }
+        }
+        ids
     }
 
     /// Units of one stream only: after a restart the streams can be read in another order.
-    fn new_run(&self, id: u64) -> Vec<u64> {
+    fn run_of_subject(&self, id: u64) -> Vec<u64> {
         let Some(item) = self.items.get(&id) else {
             return Vec::new();
         };
-        let alone = !self.settings.runs || item.work.protection || item.from_parked;
+        let alone = !self.settings.runs || !is_free(item);
         let (false, [subject]) = (alone, item.work.subjects.as_slice()) else {
             return vec![id];
         };
         let Some(lane) = self.lanes.get(&(subject.clone(), false)) else {
             return vec![id];
         };
-        // What lies parked keeps its own copy, so it never becomes part of a run.
         let joins = |other: &Item<P>| {
-            other.phase == Phase::Queued
+            is_free(other)
+                && other.phase == Phase::Queued
                 && other.work.subjects.len() == 1
                 && other.work.key.stream == item.work.key.stream
-                && !other.from_parked
         };
         lane.iter()
             .copied()
@@ -85,29 +156,66 @@ impl<P: Clone> Engine<P> {
             .collect()
     }
 
-    /// The units of a stored run in its order; units of the other stream may stand between them.
-    fn stored_run(&self, id: u64, keys: &[UnitKey]) -> Option<Vec<u64>> {
-        if !self.settings.runs {
-            return None;
-        }
-        let subject = self.items.get(&id)?.work.subjects.first()?;
-        let lane = self.lanes.get(&(subject.clone(), false))?;
-        let of_key = |key: &UnitKey| {
-            let mut ids = lane.iter().copied();
-            ids.find(|id| self.items.get(id).is_some_and(|item| item.work.key == *key))
+    /// The first unit of each subject stands at the head of its lanes.
+    fn stand_first(&self, ids: &[u64]) -> bool {
+        let mut seen = HashSet::new();
+        let mut items = ids.iter().filter_map(|id| Some((id, self.items.get(id)?)));
+        items.all(|(id, item)| {
+            item.work.subjects.iter().all(|subject| {
+                let lane = self.lanes.get(&(subject.clone(), false));
+                !seen.insert(subject) || lane.and_then(VecDeque::front) == Some(id)
+            })
+        })
+    }
+
+    /// The units of a stored run in its order, when all are read again and the adapter still takes
+    /// such; units of the other stream may stand between those of one subject.
+    fn stored_run(&self, run: &RunRow) -> Option<Vec<u64>> {
+        let ids: Option<Vec<u64>> = run
+            .keys
+            .iter()
+            .map(|key| self.by_key.get(key).copied())
+            .collect();
+        let ids = ids?;
+        let subjects = |id: &u64| self.items.get(id).map(|item| &item.work.subjects);
+        let mut others = ids.iter().skip(1);
+        let of_one = others.all(|id| subjects(id) == ids.first().and_then(subjects));
+        let fits = if of_one {
+            self.settings.runs
+        } else {
+            ids.len() <= self.settings.batch_units
         };
-        keys.iter().map(of_key).collect()
+        fits.then_some(ids)
+    }
+
+    fn keep_run(&mut self, run: RunRow) {
+        for key in &run.keys {
+            self.in_run.insert(*key, run.id.clone());
+        }
+        self.runs.insert(run.id.clone(), run);
+    }
+
+    fn run_of(&self, key: UnitKey) -> Option<RunRow> {
+        let id = self.in_run.get(&key)?;
+        self.runs.get(id).cloned()
     }
 
     /// Forgets the stored run that a unit belongs to.
     pub(super) fn close_run(&mut self, key: UnitKey, decisions: &mut Vec<Decision<P>>) {
-        let found = self.runs.values().find(|run| run.keys.contains(&key));
-        let Some(id) = found.map(|run| run.id.clone()) else {
+        let Some(run) = self.in_run.get(&key).and_then(|id| self.runs.remove(id)) else {
             return;
         };
-        self.runs.retain(|_, run| run.id != id);
-        decisions.push(Decision::RunClosed(id));
+        for key in &run.keys {
+            self.in_run.remove(key);
+        }
+        decisions.push(Decision::RunClosed(run.id));
     }
+}
+
+/// May become part of a run: what lies parked keeps its own copy, a replay its own order, and
+/// protection waits for nothing.
+fn is_free<P>(item: &Item<P>) -> bool {
+    item.origin == Origin::Log && !item.work.protection
 }
 
 fn run_id(first: UnitKey) -> String {

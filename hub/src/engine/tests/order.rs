@@ -42,7 +42,7 @@ fn members_that_go_one_by_one_keep_the_order_of_the_group() {
 #[test]
 fn a_delivery_takes_one_credit_and_none_starts_without() {
     let mut bench = Bench::new();
-    bench.engine = Engine::new(Settings { runs: false }, Resume::default());
+    bench.engine = Engine::new(Settings::default(), Resume::default());
     assert!(bench.live(&["A"]).delivered.is_empty());
     assert!(bench.live(&["B"]).delivered.is_empty());
     assert!(bench.live(&["C"]).delivered.is_empty());
@@ -58,7 +58,7 @@ fn a_delivery_takes_one_credit_and_none_starts_without() {
 #[test]
 fn an_adapter_has_no_more_credits_than_the_limit() {
     let mut bench = Bench::new();
-    bench.engine = Engine::new(Settings { runs: false }, Resume::default());
+    bench.engine = Engine::new(Settings::default(), Resume::default());
     bench.step(Input::Credits(u32::MAX));
     bench.step(Input::Credits(u32::MAX));
     let works: Vec<_> = (1..=crate::limits::CREDITS_MAX + 1)
@@ -71,7 +71,7 @@ fn an_adapter_has_no_more_credits_than_the_limit() {
 #[test]
 fn protection_goes_before_live_and_live_before_bulk() {
     let mut bench = Bench::new();
-    bench.engine = Engine::new(Settings { runs: false }, Resume::default());
+    bench.engine = Engine::new(Settings::default(), Resume::default());
     bench.bulk(&["A"]);
     bench.bulk(&["B"]);
     bench.live(&["C"]);
@@ -125,7 +125,7 @@ fn a_second_receipt_and_one_for_an_unknown_delivery_change_nothing() {
     bench.live(&["A"]);
     let delivery = bench.number(live(1));
     bench.answer(live(1), &applied());
-    for answer in [applied(), refusal("LATE"), AGAIN] {
+    for answer in [applied(), refusal("LATE"), again()] {
         for delivery in [delivery, 99] {
             let answers = vec![(live(1), answer.clone()), (live(2), answer.clone())];
             let seen = bench.step(Input::Receipt { delivery, answers });

@@ -74,7 +74,7 @@ fn a_retry_that_is_due_is_parked_with_its_subject() {
     bench.live(&["A"]);
     bench.live(&["B"]);
     bench.live(&["A", "B"]);
-    bench.answer(live(2), &AGAIN);
+    bench.answer(live(2), &again());
     bench.protection("B");
     assert_eq!(bench.answer(live(4), &refusal("NO_FLAG")).waiting, []);
     assert_eq!(
@@ -83,7 +83,8 @@ fn a_retry_that_is_due_is_parked_with_its_subject() {
     );
     // The retry stands before both.
     assert_eq!(bench.at(200).delivered, [[live(2)]]);
-    assert_eq!(bench.engine.wake_at(), None);
+    let expiry = 200 + Settings::default().answer_within_ms;
+    assert_eq!(bench.engine.wake_at(), Some(expiry));
 }
 
 #[test]

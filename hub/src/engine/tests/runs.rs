@@ -113,7 +113,7 @@ fn units_behind_the_last_answered_one_of_the_run_go_again() {
 fn a_run_that_is_tried_again_keeps_its_composition() {
     let mut bench = three();
     bench.live(&["A"]);
-    let seen = bench.answer(live(2), &AGAIN);
+    let seen = bench.answer(live(2), &again());
     assert!(seen.closed.is_empty());
     bench.live(&["A"]);
     let seen = bench.at(200);
@@ -134,7 +134,7 @@ fn a_run_whose_units_are_due_at_different_times_is_in_flight_once() {
         bench.live(&["A"]);
     }
     bench.answer(live(1), &applied());
-    bench.answer(live(2), &AGAIN);
+    bench.answer(live(2), &again());
     assert_eq!(bench.at(200).delivered, [[live(2), live(3)]]);
     // The second unit was due much later; that time passes while it is in flight.
     assert_eq!(bench.at(60_000), Seen::default());
@@ -142,7 +142,7 @@ fn a_run_whose_units_are_due_at_different_times_is_in_flight_once() {
     assert_eq!((seen.done, seen.delivered), (vec![live(2)], vec![]));
     assert_eq!(bench.at(60_199), Seen::default());
     assert_eq!(bench.at(60_200).delivered, [[live(3)]]);
-    assert_eq!(bench.at(999_000), Seen::default());
+    assert_eq!(bench.at(900_000), Seen::default());
 }
 
 #[test]
@@ -195,4 +195,110 @@ fn a_parked_unit_that_came_back_is_no_part_of_a_run() {
     bench.step(Input::Parked(vec![work(live(5), &["B"])]));
     let seen = bench.answer(live(2), &applied());
     assert_eq!((seen.delivered, seen.opened), (vec![vec![live(3)]], vec![]));
+}
+
+fn batches(batch_units: usize) -> Bench {
+    let settings = Settings {
+        runs: true,
+        batch_units,
+        ..Settings::default()
+    };
+    let mut bench = Bench::set(settings, Resume::default());
+    bench.step(Input::Stopped(true));
+    bench
+}
+
+#[test]
+fn a_batch_takes_what_is_ready_of_several_subjects_and_each_unit_has_its_outcome() {
+    let mut bench = batches(4);
+    for name in ["A", "A", "B", "C", "D"] {
+        bench.live(&[name]);
+    }
+    let seen = bench.step(Input::Stopped(false));
+    assert_eq!(
+        seen.delivered,
+        [vec![live(1), live(2), live(3), live(4)], vec![live(5)]]
+    );
+    assert_eq!(seen.opened.len(), 1);
+    let seen = bench.answer_each(vec![
+        (live(1), applied()),
+        (live(2), applied()),
+        (live(3), refusal("UNMAPPABLE")),
+        (live(4), again()),
+    ]);
+    assert_eq!(seen.done, [live(1), live(2)]);
+    assert_eq!(seen.rejected, [live(3)]);
+    assert_eq!(seen.attempts, [(live(4), 1)]);
+    assert_eq!(seen.closed, ["live-1-1"]);
+}
+
+#[test]
+fn a_batch_that_is_tried_again_keeps_its_company() {
+    let mut bench = batches(3);
+    for name in ["A", "B", "C", "D"] {
+        bench.live(&[name]);
+    }
+    bench.step(Input::Stopped(false));
+    bench.answer(live(1), &unknown());
+    bench.live(&["E"]);
+    let seen = bench.at(200);
+    assert_eq!(seen.delivered, [[live(1), live(2), live(3)]]);
+    assert_eq!(seen.asked, [live(1), live(2), live(3)]);
+}
+
+#[test]
+fn a_stored_batch_goes_first_and_nothing_new_before_it() {
+    let resume = Resume {
+        runs: vec![RunRow {
+            id: "live-1-1".to_owned(),
+            keys: vec![live(1), live(2)],
+        }],
+        ..Resume::default()
+    };
+    let settings = Settings {
+        batch_units: 2,
+        ..Settings::default()
+    };
+    let mut bench = Bench::set(settings, resume);
+    // Bulk is read first after the restart.
+    assert_eq!(bench.bulk(&["B"]), Seen::default());
+    assert_eq!(bench.live(&["A"]), Seen::default());
+    assert_eq!(bench.live(&["B"]).delivered, [[live(1), live(2)]]);
+    assert_eq!(bench.answer(live(1), &applied()).delivered, [[bulk(1)]]);
+}
+
+#[test]
+fn bulk_and_live_never_share_a_batch() {
+    let mut bench = batches(10);
+    bench.live(&["A"]);
+    bench.bulk(&["B"]);
+    let seen = bench.step(Input::Stopped(false));
+    assert_eq!(seen.delivered, [[live(1)], [bulk(1)]]);
+}
+
+#[test]
+fn a_later_image_that_was_applied_makes_an_earlier_refusal_needless() {
+    let mut bench = three();
+    let seen = bench.answer_each(vec![
+        (live(2), refusal("UNMAPPABLE")),
+        (live(3), refusal("UNMAPPABLE")),
+        (live(4), applied()),
+    ]);
+    assert_eq!(seen.done, [live(2), live(3), live(4)]);
+    assert_eq!(seen.rejected, []);
+}
+
+#[test]
+fn a_refusal_of_the_last_image_parks_the_subject_with_the_run() {
+    let mut bench = three();
+    let seen = bench.answer_each(vec![
+        (live(2), applied()),
+        (live(3), refusal("UNMAPPABLE")),
+        (live(4), refusal("UNMAPPABLE")),
+    ]);
+    assert_eq!(seen.done, [live(2)]);
+    assert_eq!(
+        (seen.rejected, seen.waiting),
+        (vec![live(3)], vec![live(4)])
+    );
 }

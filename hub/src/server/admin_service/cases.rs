@@ -126,15 +126,18 @@ async fn parked_steps(
         let of_event = |row: &&ParkedRow| row.event_ids.contains(&event.claim.id);
         for row in rows.iter().filter(of_event) {
             let state = match row.state {
-                ParkedState::Rejected => format!("{} {}", row.reason, row.field),
-                ParkedState::Waiting => "waits behind a refused unit".to_owned(),
+                ParkedState::Waiting => "waits behind a parked unit".to_owned(),
+                ParkedState::Rejected | ParkedState::Due | ParkedState::Dead => {
+                    format!("{} {}", row.reason, row.field)
+                }
             };
             steps.push(CaseStep {
                 subscription: id.clone(),
                 product: overview.attached.clone(),
                 attempt: row.attempts,
                 outcome: match row.state {
-                    ParkedState::Rejected => Outcome::Rejected as i32,
+                    ParkedState::Rejected | ParkedState::Dead => Outcome::Rejected as i32,
+                    ParkedState::Due => Outcome::Retry as i32,
                     ParkedState::Waiting => Outcome::Unspecified as i32,
                 },
                 ..step(row.at_ms, "parked", state)

@@ -23,6 +23,8 @@ fn wire(subscription: &str, row: &ParkedRow) -> ParkedUnit {
     let state = match row.state {
         ParkedState::Rejected => WireState::Rejected,
         ParkedState::Waiting => WireState::Waiting,
+        ParkedState::Due => WireState::Due,
+        ParkedState::Dead => WireState::Dead,
     };
     ParkedUnit {
         subscription: subscription.to_owned(),
@@ -41,6 +43,7 @@ fn wire(subscription: &str, row: &ParkedRow) -> ParkedUnit {
         event_ids: row.event_ids.clone(),
         stream: row.key.stream.wire(),
         member: row.key.member,
+        due_at: row.due_ms.map(timestamp),
     }
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use super::payload::Payload;
 use super::{State, StepError};
 use crate::clock::now_ms;
-use crate::engine::{Answered, Decision, Delivery, Input, Refusal};
+use crate::engine::{Answered, Decision, Delivery, Input, Origin, Parking, Refusal};
 use crate::event::Stream;
-use crate::store::{DeliveryDelta, Done, ParkedRow, ParkedState};
+use crate::store::{DeliveryDelta, Done, ParkedRow, ParkedState, Pause};
 use crate::telemetry;
 
 impl State {
@@ -26,7 +26,15 @@ impl State {
             self.move_cursors(&mut delta);
             if !delta.is_empty() {
                 let cursors = delta.cursors.clone();
+                let pause = delta.paused.clone();
+                let parks = !delta.park.is_empty() || !delta.unpark.is_empty();
                 self.shared.store.commit(delta).await?;
+                if let (Some(pause), Some(binding)) = (pause, self.row.binding_mut()) {
+                    binding.paused = pause;
+                }
+                if parks {
+                    self.look_when_due().await?;
+                }
                 for (stream, cursor) in cursors {
                     match stream {
                         Stream::Live => self.row.live = cursor,
@@ -71,9 +79,9 @@ impl State {
                     attempt,
                     outcome,
                     reason,
-                    was_parked,
+                    origin,
                 } => {
-                    if was_parked {
+                    if origin == Origin::Parked {
                         delta.unpark.push(work.key);
                     }
                     let done = Done {
@@ -91,9 +99,9 @@ impl State {
                 Decision::Park {
                     work,
                     attempt,
-                    refusal,
+                    parking,
                 } => {
-                    let row = parked_row(&work.payload, &work, attempt, refusal);
+                    let row = parked_row(&work, attempt, parking);
                     telemetry::parked(&self.row, &product, &row);
                     delta.park.push(row);
                 }
@@ -102,9 +110,10 @@ impl State {
                     delta.attempts.push((key, attempts));
                 }
                 Decision::RunClosed(run) => delta.runs_close.push(run),
-                Decision::Paused(reason) => {
+                Decision::NotReplayed(_) => {}
+                Decision::Paused(by, reason) => {
                     telemetry::paused(&self.row, &product, &reason);
-                    delta.paused = Some(reason);
+                    delta.paused = Some(Some(Pause { by, reason }));
                 }
             }
         }
@@ -180,17 +189,17 @@ impl State {
 }
 
 fn parked_row(
-    payload: &Payload,
     work: &crate::engine::Work<Arc<Payload>>,
     attempts: u32,
-    refusal: Option<Refusal>,
+    parking: Parking,
 ) -> ParkedRow {
-    let state = if refusal.is_some() {
-        ParkedState::Rejected
-    } else {
-        ParkedState::Waiting
+    let at_ms = now_ms();
+    let (state, due_ms, refusal) = match parking {
+        Parking::Refused(refusal) => (ParkedState::Rejected, None, refusal),
+        Parking::Waiting => (ParkedState::Waiting, None, Refusal::default()),
+        Parking::Due(after_ms, refusal) => (ParkedState::Due, Some(at_ms + after_ms), refusal),
+        Parking::Dead(refusal) => (ParkedState::Dead, None, refusal),
     };
-    let refusal = refusal.unwrap_or_default();
     ParkedRow {
         key: work.key,
         subjects: work.subjects.clone(),
@@ -199,9 +208,10 @@ fn parked_row(
         field: refusal.field,
         message: refusal.message,
         attempts,
-        at_ms: now_ms(),
-        position: payload.position,
-        event_ids: payload.event_ids(),
-        content: payload.sealed(),
+        at_ms,
+        due_ms,
+        position: work.payload.position,
+        event_ids: work.payload.event_ids(),
+        content: work.payload.sealed(),
     }
 }

@@ -9,6 +9,7 @@ use musubi_proto::hub::v1::{DeliveredEvent, DeliveredUnit, Mode};
 use prost::Message;
 
 use super::Shared;
+use crate::engine::AfterImage;
 use crate::event::seal::Sealed;
 use crate::event::{Event, Position, Stream, Unit};
 use crate::grants::GrantTable;
@@ -76,6 +77,7 @@ impl Payload {
             position: self.position.0,
             stream: key.stream.wire(),
             member: key.member,
+            withheld: false,
         })
     }
 
@@ -116,6 +118,17 @@ impl Payload {
             event: Some(event),
             granted_paths: projected.granted_paths,
         })
+    }
+}
+
+impl AfterImage for Arc<Payload> {
+    /// An event carries its subject's state after it, as far as its type says anything of it: a
+    /// later one of the same type leaves nothing of an earlier one to be applied.
+    fn covers(&self, earlier: &Self) -> bool {
+        match (self.events.as_slice(), earlier.events.as_slice()) {
+            ([last], [first]) => last.r#type == first.r#type && last.subject == first.subject,
+            _ => false,
+        }
     }
 }
 

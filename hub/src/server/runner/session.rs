@@ -8,19 +8,23 @@ use std::sync::Arc;
 
 use musubi_proto::hub::v1::attach_response::Response;
 use musubi_proto::hub::v1::{
-    AttachResponse, DeliveredUnit, Delivery as WireDelivery, Fenced, Mode, Outcome, Receipt,
-    UnitScope,
+    AttachResponse, Capabilities, DeliveredUnit, Delivery as WireDelivery, Fenced, Mode, Outcome,
+    Receipt, UnitScope,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::payload::Payload;
 use super::{AttachAsk, State};
-use crate::engine::{Answered, Decision, Delivery, Engine, Input, Refusal, Resume, Settings};
+use crate::engine::{
+    Answered, Decision, Delivery, Engine, Input, OnUnknown, Refusal, Resume, Settings,
+};
 use crate::event::{Position, Stream};
-use crate::limits::{RECEIPT_TEXT_CHARS_MAX, STREAM_SEND_TIMEOUT};
+use crate::limits::{
+    ANSWER_WITHIN_MAX, BATCH_UNITS_MAX, RECEIPT_TEXT_CHARS_MAX, STREAM_SEND_TIMEOUT,
+};
 use crate::project::Receiver;
-use crate::store::{BindingState, DeliveryDelta, StoreError, SubscriptionRow, UnitKey};
+use crate::store::{BindingState, DeliveryDelta, PausedBy, StoreError, SubscriptionRow, UnitKey};
 use crate::telemetry::Attempt;
 
 /// An attached adapter.
@@ -33,6 +37,7 @@ pub(super) struct Session {
     pub(super) engine: Engine<Arc<Payload>>,
     pub(super) decisions: Vec<Decision<Arc<Payload>>>,
     pub(super) end: CancellationToken,
+    stopped: bool,
     out: mpsc::Sender<AttachResponse>,
     sent: HashMap<String, (u64, Vec<UnitKey>, Attempt)>,
     /// Sequence of the last complete-up-to mark, live and bulk.
@@ -71,6 +76,10 @@ impl State {
         let number = self.next_session;
         self.next_session += 1;
         self.session = Some(Session::new(number, ask, resume, &self.row));
+        if let Err(error) = self.look_when_due().await {
+            tracing::error!(%error, subscription = self.row.id, "reading what is due failed");
+            return None;
+        }
         Some(number)
     }
 
@@ -88,17 +97,18 @@ impl State {
                 && self.row.bulk.position >= bulk)
     }
 
-    /// An adapter that attaches again after a pause was mended by a human.
+    /// An adapter that asked to stop and attaches again was mended by a human. A stop by an
+    /// operator or by the hub stays.
     async fn end_pause(&mut self) -> Result<(), StoreError> {
-        let paused = self
+        let pause = self
             .row
             .binding()
-            .is_some_and(|binding| !binding.paused.is_empty());
-        if !paused {
+            .and_then(|binding| binding.paused.as_ref());
+        if pause.is_none_or(|pause| pause.by != PausedBy::Adapter) {
             return Ok(());
         }
         let delta = DeliveryDelta {
-            paused: Some(String::new()),
+            paused: Some(None),
             ..self.delta()
         };
         self.shared.store.commit(delta).await?;
@@ -115,7 +125,15 @@ impl State {
             parked: store.parked_subjects(id).await?,
             attempts: store.attempts(id).await?,
             runs: store.runs(id).await?,
+            stopped: self.stopped(),
+            // Attempts of a former session of this process are noted.
+            maybe_sent: self.next_session == 1,
         })
+    }
+
+    fn stopped(&self) -> bool {
+        let binding = self.row.binding();
+        binding.is_some_and(|binding| binding.paused.is_some())
     }
 
     /// Reads the subscription's row again; a session of a product that is bound no more ends.
@@ -139,9 +157,14 @@ impl State {
             .row
             .binding()
             .map(|binding| (binding.product.clone(), binding.epoch));
-        let Some(session) = &self.session else {
+        let (now, stopped) = (self.now(), self.stopped());
+        let Some(session) = &mut self.session else {
             return Ok(());
         };
+        if session.stopped != stopped {
+            session.stopped = stopped;
+            session.step(Input::Stopped(stopped), now);
+        }
         if bound
             .as_ref()
             .is_none_or(|(product, _)| *product != session.product)
@@ -175,12 +198,8 @@ impl Session {
             } else {
                 Mode::Live
             },
-            engine: Engine::new(
-                Settings {
-                    runs: capabilities.runs,
-                },
-                resume,
-            ),
+            stopped: resume.stopped,
+            engine: Engine::new(settings(&capabilities), resume),
             decisions: Vec::new(),
             end: ask.end,
             out: ask.out,
@@ -224,6 +243,7 @@ impl Session {
             owner_epoch,
             units,
             mode: self.mode as i32,
+            outcome_unknown: delivery.outcome_unknown,
         };
         let attempt = Attempt::started(row, &self.product, delivery);
         self.sent.insert(id, (delivery.number, keys, attempt));
@@ -283,6 +303,34 @@ impl Session {
     }
 }
 
+/// What an adapter takes, within the hub's limits.
+fn settings(capabilities: &Capabilities) -> Settings {
+    let default = Settings::default();
+    let asked = capabilities.answer_within.as_ref().map_or(0, millis);
+    let longest = ANSWER_WITHIN_MAX.as_millis() as u64;
+    Settings {
+        runs: capabilities.runs,
+        batch_units: (capabilities.batch_units as usize).clamp(1, BATCH_UNITS_MAX),
+        answer_within_ms: match asked.min(longest) {
+            0 => default.answer_within_ms,
+            asked => asked as i64,
+        },
+        on_unknown: if capabilities.idempotent || capabilities.lookup {
+            OnUnknown::Again
+        } else {
+            OnUnknown::Park
+        },
+        ..default
+    }
+}
+
+fn millis(duration: &prost_types::Duration) -> u64 {
+    u64::try_from(duration.seconds)
+        .unwrap_or(0)
+        .saturating_mul(1_000)
+        .saturating_add(u64::try_from(duration.nanos).unwrap_or(0) / 1_000_000)
+}
+
 fn jitter() -> f64 {
     let random = uuid::Uuid::new_v4().as_u128() as u32;
     f64::from(random) / f64::from(u32::MAX)
@@ -292,12 +340,7 @@ fn jitter() -> f64 {
 fn answers(receipt: &Receipt, keys: &[UnitKey]) -> Vec<(UnitKey, Answered)> {
     if receipt.units.is_empty() {
         let refusal = (&receipt.reason, &receipt.field, &receipt.message);
-        let after_ms = receipt.retry_after.as_ref().map_or(0, |after| {
-            u64::try_from(after.seconds)
-                .unwrap_or(0)
-                .saturating_mul(1_000)
-                + u64::try_from(after.nanos).unwrap_or(0) / 1_000_000
-        });
+        let after_ms = receipt.retry_after.as_ref().map_or(0, millis);
         let answer = answered(receipt.outcome(), refusal, after_ms);
         return keys.iter().map(|key| (*key, answer.clone())).collect();
     }
@@ -311,8 +354,9 @@ fn answers(receipt: &Receipt, keys: &[UnitKey]) -> Vec<(UnitKey, Answered)> {
                 member: unit.member,
             };
             let refusal = (&unit.reason, &unit.field, &unit.message);
+            let after_ms = unit.retry_after.as_ref().map_or(0, millis);
             keys.contains(&key)
-                .then(|| (key, answered(unit.outcome(), refusal, 0)))
+                .then(|| (key, answered(unit.outcome(), refusal, after_ms)))
         })
         .collect()
 }
@@ -335,10 +379,13 @@ fn answered(
         | Outcome::PendingReview => Answered::Final(outcome as i32, short(reason)),
         Outcome::Rejected => Answered::Rejected(refusal()),
         Outcome::Pause => Answered::Pause(short(reason)),
-        // The products are idempotent by the key, so what is unknown is sent again; an outcome
-        // that this hub does not know says nothing.
-        Outcome::Retry | Outcome::Unknown | Outcome::Unspecified | Outcome::SupersededBySwap => {
-            Answered::Retry { after_ms }
+        Outcome::Retry => Answered::Retry {
+            after_ms,
+            refusal: refusal(),
+        },
+        // An outcome that this hub does not know, or that only a hub gives, says nothing.
+        Outcome::Unknown | Outcome::Unspecified | Outcome::SupersededBySwap | Outcome::Skipped => {
+            Answered::Unknown(refusal())
         }
     }
 }

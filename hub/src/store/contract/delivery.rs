@@ -39,7 +39,7 @@ fn full(epoch: u64) -> DeliveryDelta {
         }],
         runs_close: vec!["run-1".to_owned()],
         filled: true,
-        paused: Some("credentials".to_owned()),
+        paused: Some(pause("credentials")),
         ..delta(epoch, PENSION)
     }
 }
@@ -424,6 +424,33 @@ async fn store_414_the_snapshot_is_through_once_and_for_all(harness: &dyn Harnes
     assert!(row_of(&*store, PENSION).await.filled);
 }
 
+async fn store_417_what_is_set_aside_is_listed_by_the_time_it_is_due(harness: &dyn Harness) {
+    let (store, epoch) = opened(harness).await;
+    let due = |sequence, at| ParkedRow {
+        due_ms: Some(at),
+        ..parked(live(sequence), ParkedState::Due, &["p"], &["a"])
+    };
+    commit(&*store, epoch, |step| {
+        step.park = vec![
+            due(3, 900),
+            due(5, 400),
+            parked(live(7), Waiting, &["p"], &["b"]),
+        ];
+    })
+    .await;
+    let listed = store.due(PENSION, 10).await.unwrap();
+    assert_eq!(listed, [(400, live(5)), (900, live(3))]);
+    assert_eq!(store.due(PENSION, 1).await.unwrap(), [(400, live(5))]);
+    assert_eq!(store.due("142042/010", 1).await.unwrap(), []);
+    // Refused in the end, it waits for a human and not for a time.
+    commit(&*store, epoch, |step| {
+        step.park = vec![parked(live(5), Rejected, &["p"], &["a"])];
+        step.unpark = vec![live(3)];
+    })
+    .await;
+    assert_eq!(store.due(PENSION, 10).await.unwrap(), []);
+}
+
 async fn store_415_a_pause_concerns_the_binding_that_serves(harness: &dyn Harness) {
     let (store, epoch) = opened(harness).await;
     let mut row = subscription(PENSION);
@@ -431,18 +458,18 @@ async fn store_415_a_pause_concerns_the_binding_that_serves(harness: &dyn Harnes
         .push(binding("ayame", 2, BindingState::Filling));
     store.put_subscription(row.clone()).await.unwrap();
     commit(&*store, epoch, |step| {
-        step.paused = Some("credentials".to_owned())
+        step.paused = Some(pause("credentials"))
     })
     .await;
     let paused = row_of(&*store, PENSION).await.bindings;
-    assert_eq!(paused[0].paused, "credentials");
-    assert_eq!(paused[1].paused, "");
+    assert_eq!(paused[0].paused, pause("credentials"));
+    assert_eq!(paused[1].paused, None);
     commit(&*store, epoch, |step| step.filled = true).await;
     assert_eq!(
         row_of(&*store, PENSION).await.binding().unwrap().paused,
-        "credentials"
+        pause("credentials")
     );
-    commit(&*store, epoch, |step| step.paused = Some(String::new())).await;
+    commit(&*store, epoch, |step| step.paused = Some(None)).await;
     assert_eq!(row_of(&*store, PENSION).await.bindings, row.bindings);
 }
 
@@ -501,6 +528,7 @@ suites!(
     store_410_a_parked_unit_comes_back_whole_and_takes_a_new_state,
     store_411_a_subject_is_parked_as_long_as_one_unit_parks_it,
     store_412_parked_units_are_read_in_pages_in_order,
+    store_417_what_is_set_aside_is_listed_by_the_time_it_is_due,
     store_413_every_step_of_an_event_is_in_its_history,
     store_414_the_snapshot_is_through_once_and_for_all,
     store_415_a_pause_concerns_the_binding_that_serves,

@@ -100,7 +100,7 @@ async fn store_305_writing_a_subscription_again_leaves_what_deliveries_moved(
         cursors: vec![(Stream::Live, cursor(20, 5)), (Stream::Bulk, cursor(8, 2))],
         done: vec![done(live(4), Outcome::Applied, &["a"])],
         filled: true,
-        paused: Some("credentials".to_owned()),
+        paused: Some(pause("credentials")),
         ..delta(epoch, PENSION)
     };
     store.commit(step).await.unwrap();
@@ -110,7 +110,7 @@ async fn store_305_writing_a_subscription_again_leaves_what_deliveries_moved(
     assert_eq!((row.live, row.bulk), (cursor(20, 5), cursor(8, 2)));
     assert_eq!(row.tally.applied, 1);
     assert!(row.filled);
-    assert_eq!(row.binding().unwrap().paused, "credentials");
+    assert_eq!(row.binding().unwrap().paused, pause("credentials"));
 }
 
 async fn store_306_a_control_record_changes_bindings_and_the_end(harness: &dyn Harness) {

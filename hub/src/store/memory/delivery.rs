@@ -58,7 +58,7 @@ impl Subscription {
                 .iter()
                 .find(|known| known.epoch == binding.epoch)
             {
-                known.paused.clone_into(&mut binding.paused);
+                binding.paused.clone_from(&known.paused);
             }
         }
         self.row = SubscriptionRow {
@@ -76,8 +76,8 @@ impl Subscription {
         for parked in self.parked.values() {
             let events = parked.event_ids.len() as u64;
             match parked.state {
-                ParkedState::Rejected => row.tally.rejected += events,
-                ParkedState::Waiting => row.tally.waiting += events,
+                ParkedState::Rejected | ParkedState::Dead => row.tally.rejected += events,
+                ParkedState::Waiting | ParkedState::Due => row.tally.waiting += events,
             }
         }
         row
@@ -125,8 +125,8 @@ impl Subscription {
             }
         }
         self.row.filled |= delta.filled;
-        if let (Some(reason), Some(binding)) = (delta.paused, self.binding_mut()) {
-            binding.paused = reason;
+        if let (Some(pause), Some(binding)) = (delta.paused, self.binding_mut()) {
+            binding.paused = pause;
         }
     }
 
@@ -333,6 +333,22 @@ impl DeliveryStore for MemoryStore {
                 .take(limit)
                 .cloned()
                 .collect()
+        }))
+    }
+
+    async fn due(
+        &self,
+        subscription: &str,
+        limit: usize,
+    ) -> Result<Vec<(i64, UnitKey)>, StoreError> {
+        Ok(self.of(subscription, |found| {
+            let rows = found.parked.values();
+            let mut due: Vec<_> = rows
+                .filter_map(|row| Some((row.due_ms?, row.key)))
+                .collect();
+            due.sort_unstable();
+            due.truncate(limit);
+            due
         }))
     }
 

@@ -19,7 +19,8 @@ use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream, Subject};
 use crate::store::{
     BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, Durability, HistoryRow,
-    OutcomeTally, ParkedRow, ParkedState, RunRow, StoreError, SubscriptionRow, UnitKey,
+    OutcomeTally, ParkedRow, ParkedState, Pause, PausedBy, RunRow, StoreError, SubscriptionRow,
+    UnitKey,
 };
 use musubi_proto::hub::v1::Outcome;
 
@@ -51,25 +52,39 @@ fn binding_number(state: BindingState) -> i64 {
     }
 }
 
+fn pause_of(by: Option<i64>, reason: Option<String>) -> Option<Pause> {
+    let by = match by? {
+        1 => PausedBy::Adapter,
+        2 => PausedBy::Hub,
+        _ => PausedBy::Operator,
+    };
+    let reason = reason.unwrap_or_default();
+    Some(Pause { by, reason })
+}
+
+fn paused_number(by: PausedBy) -> i64 {
+    match by {
+        PausedBy::Adapter => 1,
+        PausedBy::Hub => 2,
+        PausedBy::Operator => 3,
+    }
+}
+
 fn pair(live: Option<i64>, bulk: Option<i64>) -> Option<(Position, Position)> {
     Some((position_of(live?), position_of(bulk?)))
 }
 
 fn parked_of(row: &SqliteRow, subjects: Vec<Subject>) -> ParkedRow {
-    let rejected = row.get::<i64, _>("state") == 1;
     ParkedRow {
         key: key_of(row),
         subjects,
-        state: if rejected {
-            ParkedState::Rejected
-        } else {
-            ParkedState::Waiting
-        },
+        state: ParkedState::from_number(row.get("state")),
         reason: row.get("reason"),
         field: row.get("field"),
         message: row.get("message"),
         attempts: row.get::<i64, _>("attempts") as u32,
         at_ms: row.get("at_ms"),
+        due_ms: row.get("due_ms"),
         position: position_of(row.get("position")),
         event_ids: serde_json::from_str(row.get("event_ids")).unwrap_or_default(),
         content: Sealed {
@@ -103,7 +118,7 @@ async fn bindings_of(
     subscription: &str,
 ) -> Result<Vec<BindingRow>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT product, epoch, state, cut_live, cut_bulk, paused FROM binding
+        "SELECT product, epoch, state, cut_live, cut_bulk, paused_by, paused FROM binding
          WHERE subscription = $1 ORDER BY epoch",
     )
     .bind(subscription)
@@ -116,7 +131,7 @@ async fn bindings_of(
             epoch: row.get::<i64, _>(1) as u64,
             state: binding_state(row.get(2)),
             cut: pair(row.get(3), row.get(4)),
-            paused: row.get(5),
+            paused: pause_of(row.get(5), row.get(6)),
         })
         .collect())
 }
@@ -149,10 +164,9 @@ async fn tally_of(
             .await?;
     for row in parked {
         let events = row.get::<i64, _>(1) as u64;
-        if row.get::<i64, _>(0) == 1 {
-            tally.rejected = events;
-        } else {
-            tally.waiting = events;
+        match ParkedState::from_number(row.get(0)) {
+            ParkedState::Rejected | ParkedState::Dead => tally.rejected += events,
+            ParkedState::Waiting | ParkedState::Due => tally.waiting += events,
         }
     }
     Ok(tally)
@@ -260,8 +274,8 @@ impl DeliveryStore for SqliteStore {
         .map_err(&failed)?;
         for binding in &row.bindings {
             sqlx::query(
-                "INSERT INTO binding (subscription, epoch, product, state, cut_live, cut_bulk, paused)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)
+                "INSERT INTO binding (subscription, epoch, product, state, cut_live, cut_bulk)
+                 VALUES ($1, $2, $3, $4, $5, $6)
                  ON CONFLICT (subscription, epoch) DO UPDATE SET state = excluded.state,
                    cut_live = excluded.cut_live, cut_bulk = excluded.cut_bulk",
             )
@@ -271,7 +285,6 @@ impl DeliveryStore for SqliteStore {
             .bind(binding_number(binding.state))
             .bind(binding.cut.map(|cut| cut.0.0 as i64))
             .bind(binding.cut.map(|cut| cut.1.0 as i64))
-            .bind(&binding.paused)
             .execute(&mut *transaction)
             .await
             .map_err(&failed)?;
@@ -439,6 +452,24 @@ impl DeliveryStore for SqliteStore {
             parked.push(parked_of(row, subjects));
         }
         Ok(parked)
+    }
+
+    async fn due(
+        &self,
+        subscription: &str,
+        limit: usize,
+    ) -> Result<Vec<(i64, UnitKey)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT due_ms, stream, sequence, member FROM parked
+             WHERE subscription = $1 AND due_ms IS NOT NULL ORDER BY due_ms LIMIT $2",
+        )
+        .bind(subscription)
+        .bind(limit as i64)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed("reading what is due"))?;
+        let due = rows.iter().map(|row| (row.get("due_ms"), key_of(row)));
+        Ok(due.collect())
     }
 
     async fn parked_unit(

@@ -65,7 +65,7 @@ CREATE TABLE subscription (
 ) WITHOUT ROWID;
 CREATE TABLE binding (
   subscription TEXT NOT NULL, epoch INTEGER NOT NULL, product TEXT NOT NULL,
-  state INTEGER NOT NULL, cut_live INTEGER, cut_bulk INTEGER, paused TEXT NOT NULL,
+  state INTEGER NOT NULL, cut_live INTEGER, cut_bulk INTEGER, paused_by INTEGER, paused TEXT,
   PRIMARY KEY (subscription, epoch)
 ) WITHOUT ROWID;
 CREATE TABLE tally (
@@ -90,11 +90,12 @@ CREATE TABLE run (
 CREATE TABLE parked (
   subscription TEXT NOT NULL, stream INTEGER NOT NULL, sequence INTEGER NOT NULL,
   member INTEGER NOT NULL, state INTEGER NOT NULL, reason TEXT NOT NULL, field TEXT NOT NULL,
-  message TEXT NOT NULL, attempts INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+  message TEXT NOT NULL, attempts INTEGER NOT NULL, at_ms INTEGER NOT NULL, due_ms INTEGER,
   position INTEGER NOT NULL, event_ids TEXT NOT NULL, events INTEGER NOT NULL,
   key_id TEXT NOT NULL, content BLOB NOT NULL,
   PRIMARY KEY (subscription, stream, sequence, member)
 ) WITHOUT ROWID;
+CREATE INDEX parked_due ON parked (subscription, due_ms) WHERE due_ms IS NOT NULL;
 CREATE TABLE parked_subject (
   subscription TEXT NOT NULL, subject TEXT NOT NULL, stream INTEGER NOT NULL,
   sequence INTEGER NOT NULL, member INTEGER NOT NULL, ordinal INTEGER NOT NULL,

@@ -63,6 +63,7 @@ async fn main() -> Result<()> {
     client.bind(SYSTEM, PRODUCT).await?;
     let capabilities = Capabilities {
         protection_flag: true,
+        idempotent: true,
         ..Capabilities::default()
     };
     let mut adapter = Receiver::attach_when_bound(&client, SYSTEM, PRODUCT, capabilities).await?;

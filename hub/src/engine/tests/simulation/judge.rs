@@ -59,38 +59,37 @@ impl World {
         }
         if keys.len() > 1 {
             let first = &delivery.works[0];
-            let same = |work: &Work<()>| work.subjects == first.subjects && !work.protection;
-            assert!(first.subjects.len() == 1 && delivery.works.iter().all(same));
+            let same = |work: &Work<()>| work.subjects == first.subjects;
+            let of_one = delivery.works.iter().all(same);
+            assert!(keys.len() <= self.settings.batch_units || (of_one && self.settings.runs));
+            assert!(delivery.works.iter().all(|work| !work.protection));
         }
     }
 
     pub(super) fn judge_decision(&self, decision: &Decision<()>) {
         match decision {
-            Decision::Done {
-                work, was_parked, ..
-            } => {
+            Decision::Done { work, origin, .. } => {
                 assert!(
                     !self.stored.done.contains(&work.key),
                     "{work:?} ended twice"
                 );
                 let parked = self.stored.parked.contains_key(&work.key);
-                assert_eq!(*was_parked, parked, "{work:?}");
+                assert_eq!(*origin == Origin::Parked, parked, "{work:?}");
             }
-            Decision::Park { work, refusal, .. } => {
+            Decision::Park { work, parking, .. } => {
+                let news = *parking != Parking::Waiting;
                 assert!(
                     !self.stored.done.contains(&work.key),
                     "{work:?} ended twice"
                 );
                 let parked = self.stored.parked.contains_key(&work.key);
                 // A unit that waits is parked once; only a refusal is news about a parked one.
-                assert!(refusal.is_some() || !parked, "{work:?} parked twice");
-                assert!(
-                    refusal.is_some() || self.has_cause(work),
-                    "{work:?} waits for nothing"
-                );
+                assert!(news || !parked, "{work:?} parked twice");
+                assert!(news || self.has_cause(work), "{work:?} waits for nothing");
             }
             Decision::Attempts(key, _) => assert!(!self.stored.done.contains(key)),
-            Decision::Deliver(_) | Decision::RunClosed(_) | Decision::Paused(_) => {}
+            Decision::NotReplayed(key) => panic!("{key:?} was not to be replayed"),
+            Decision::Deliver(_) | Decision::RunClosed(_) | Decision::Paused(..) => {}
         }
     }
 

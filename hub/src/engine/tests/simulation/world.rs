@@ -38,13 +38,15 @@ pub(super) struct World {
     /// Next unit of the log to be read, by its place.
     next: HashMap<Stream, usize>,
     pub(super) in_flight: BTreeMap<u64, Vec<Work<()>>>,
+    /// When each delivery's outcome counts as unknown.
+    until: HashMap<u64, i64>,
     answered: Vec<u64>,
     /// Units before these places of the log have all ended.
     pub(super) ended: HashMap<Stream, usize>,
     pub(super) credits: u64,
     pub(super) paused: bool,
     now: i64,
-    runs: bool,
+    pub(super) settings: Settings,
     /// What came back before the last restart is still to be offered again.
     resume: bool,
     /// The product refuses and delays nothing any more.
@@ -107,21 +109,33 @@ impl World {
                 by_subject.entry(name.clone()).or_default().push(*key);
             }
         }
-        let runs = dice.chance(60);
+        let settings = Settings {
+            runs: dice.chance(60),
+            batch_units: if dice.chance(40) {
+                1 + dice.below(6) as usize
+            } else {
+                1
+            },
+            concurrency: 1 + dice.below(20) as u32,
+            per_second: dice.chance(20).then(|| 1 + dice.below(50) as u32),
+            answer_within_ms: if dice.chance(30) { 3_000 } else { 900_000 },
+            on_unknown: OnUnknown::Again,
+        };
         Self {
             works,
             by_subject,
             log,
             stored: Stored::default(),
-            engine: Engine::new(Settings { runs }, Resume::default()),
+            engine: Engine::new(settings, Resume::default()),
             next: HashMap::new(),
             in_flight: BTreeMap::new(),
+            until: HashMap::new(),
             answered: Vec::new(),
             ended: HashMap::new(),
             credits: 0,
             paused: false,
             now: 0,
-            runs,
+            settings,
             resume: false,
             kind: false,
             dice,
@@ -188,8 +202,13 @@ impl World {
             return works.iter().map(|work| (work.key, applied())).collect();
         }
         if self.dice.chance(25) {
-            let after_ms = self.dice.below(3_000);
-            let again = Answered::Retry { after_ms };
+            let long = self.dice.chance(10);
+            let after_ms = self.dice.below(if long { 300_000 } else { 3_000 });
+            let again = if self.dice.chance(20) {
+                unknown()
+            } else {
+                after(after_ms)
+            };
             return works.iter().map(|work| (work.key, again.clone())).collect();
         }
         let good = self.dice.below(works.len() as u64) as usize;
@@ -202,7 +221,7 @@ impl World {
         match self.dice.below(10) {
             0 => {}
             1 => answers.push((bad, Answered::Pause("STOP".to_owned()))),
-            2..5 => answers.push((bad, AGAIN)),
+            2..5 => answers.push((bad, again())),
             _ => answers.push((bad, refusal("NO"))),
         }
         answers
@@ -317,6 +336,8 @@ impl World {
             parked,
             attempts: stored.attempts.iter().map(|(key, n)| (*key, *n)).collect(),
             runs: stored.runs.clone(),
+            stopped: false,
+            maybe_sent: true,
         };
         for stream in Stream::ALL {
             let at = stored.cursors.get(&stream).map_or(0, |at| at.position.0);
@@ -324,8 +345,7 @@ impl World {
             let place = units.iter().position(|unit| unit.after > at);
             self.next.insert(stream, place.unwrap_or(units.len()));
         }
-        let runs = self.runs;
-        self.engine = Engine::new(Settings { runs }, resume);
+        self.engine = Engine::new(self.settings, resume);
         self.in_flight.clear();
         self.answered.clear();
         self.credits = 0;
@@ -338,6 +358,7 @@ impl World {
     pub(super) fn step(&mut self, input: Input<()>) {
         let jitter = self.dice.below(100) as f64 / 100.0;
         let decisions = self.engine.step(input, self.now, jitter);
+        self.expire();
         if !self.kind && self.dice.chance(1) {
             self.restart();
             return;
@@ -351,7 +372,20 @@ impl World {
         }
         for delivery in deliveries {
             self.judge_delivery(&delivery);
+            let until = self.now + self.settings.answer_within_ms;
+            self.until.insert(delivery.number, until);
             self.in_flight.insert(delivery.number, delivery.works);
+        }
+    }
+
+    /// A delivery without a receipt in time may come again; its receipt is late then.
+    fn expire(&mut self) {
+        let late = |number: &u64| self.until.get(number).is_some_and(|at| *at <= self.now);
+        let late: Vec<u64> = self.in_flight.keys().copied().filter(late).collect();
+        for number in late {
+            self.in_flight.remove(&number);
+            self.answered.push(number);
+            self.credits += 1;
         }
     }
 
@@ -369,15 +403,16 @@ impl World {
                     stored.parked.remove(&work.key);
                     stored.attempts.remove(&work.key);
                 }
-                Decision::Park { work, refusal, .. } => {
-                    stored.parked.insert(work.key, refusal.is_some());
+                Decision::Park { work, parking, .. } => {
+                    stored.parked.insert(work.key, parking != Parking::Waiting);
                     stored.ahead.insert(work.key);
                 }
                 Decision::Attempts(key, count) => {
                     stored.attempts.insert(key, count);
                 }
                 Decision::RunClosed(run) => closed.push(run),
-                Decision::Paused(_) => self.paused = true,
+                Decision::Paused(..) => self.paused = true,
+                Decision::NotReplayed(_) => {}
             }
         }
         let stored = &mut self.stored;

@@ -348,6 +348,10 @@ impl DeliveryStore for DyingStore {
         not_asked()
     }
 
+    async fn due(&self, _: &str, _: usize) -> Result<Vec<(i64, UnitKey)>, StoreError> {
+        not_asked()
+    }
+
     async fn parked_unit(&self, _: &str, _: UnitKey) -> Result<Option<ParkedRow>, StoreError> {
         not_asked()
     }

@@ -5,10 +5,10 @@
 
 use sqlx::sqlite::SqliteConnection;
 
-use super::binding_number;
+use super::{binding_number, paused_number};
 use crate::event::Stream;
 use crate::store::sqlite::json_list;
-use crate::store::{BindingState, Cursor, DeliveryDelta, Done, ParkedRow, ParkedState, UnitKey};
+use crate::store::{BindingState, Cursor, DeliveryDelta, Done, ParkedRow, UnitKey};
 
 async fn move_cursor(
     connection: &mut SqliteConnection,
@@ -125,26 +125,24 @@ async fn put_parked(
     put_ahead(connection, subscription, row.key).await?;
     sqlx::query(
         "INSERT INTO parked (subscription, stream, sequence, member, state, reason, field, message,
-           attempts, at_ms, position, event_ids, events, key_id, content)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+           attempts, at_ms, due_ms, position, event_ids, events, key_id, content)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
          ON CONFLICT (subscription, stream, sequence, member) DO UPDATE SET
            state = excluded.state, reason = excluded.reason, field = excluded.field,
-           message = excluded.message, attempts = excluded.attempts, at_ms = excluded.at_ms",
+           message = excluded.message, attempts = excluded.attempts, at_ms = excluded.at_ms,
+           due_ms = excluded.due_ms",
     )
     .bind(subscription)
     .bind(row.key.stream.number())
     .bind(row.key.sequence as i64)
     .bind(i64::from(row.key.member))
-    .bind(if row.state == ParkedState::Rejected {
-        1
-    } else {
-        2
-    })
+    .bind(row.state.number())
     .bind(&row.reason)
     .bind(&row.field)
     .bind(&row.message)
     .bind(i64::from(row.attempts))
     .bind(row.at_ms)
+    .bind(row.due_ms)
     .bind(row.position.0 as i64)
     .bind(json_list(&row.event_ids))
     .bind(row.event_ids.len() as i64)
@@ -258,7 +256,7 @@ pub(super) async fn apply(
             .execute(&mut *connection)
             .await?;
     }
-    if let Some(reason) = &delta.paused {
+    if let Some(pause) = &delta.paused {
         let filling = subscription.contains('~');
         let now = if filling {
             BindingState::Filling
@@ -266,12 +264,13 @@ pub(super) async fn apply(
             BindingState::Serving
         };
         sqlx::query(
-            "UPDATE binding SET paused = $2 WHERE subscription = $1 AND epoch =
+            "UPDATE binding SET paused_by = $2, paused = $4 WHERE subscription = $1 AND epoch =
                (SELECT max(epoch) FROM binding WHERE subscription = $1 AND state = $3)",
         )
         .bind(subscription)
-        .bind(reason)
+        .bind(pause.as_ref().map(|pause| paused_number(pause.by)))
         .bind(binding_number(now))
+        .bind(pause.as_ref().map(|pause| &pause.reason))
         .execute(&mut *connection)
         .await?;
     }

@@ -1,0 +1,185 @@
+//! A receiver that is down, slow, closed or broken as a whole.
+
+use super::*;
+use crate::limits::{DOWN_SUBJECTS, SAME_REFUSAL_SUBJECTS};
+
+/// A receiver with so many subjects waiting, all sent.
+fn town(subjects: usize) -> Bench {
+    let mut bench = Bench::new();
+    for place in 0..subjects {
+        bench.live(&[&format!("S{place}")]);
+    }
+    bench
+}
+
+#[test]
+fn a_receiver_that_puts_everybody_off_is_probed_with_one_delivery() {
+    let mut bench = town(DOWN_SUBJECTS + 5);
+    for place in 0..DOWN_SUBJECTS {
+        let seen = bench.answer(live(place as u64 + 1), &again());
+        assert_eq!(seen.delivered, Vec::<Vec<UnitKey>>::new());
+    }
+    for place in DOWN_SUBJECTS..DOWN_SUBJECTS + 5 {
+        bench.answer(live(place as u64 + 1), &again());
+    }
+    // One probe at a time, at most 5 seconds apart, however long it lasts.
+    for _ in 0..500 {
+        let at = bench.engine.wake_at().expect("a probe is due");
+        assert!(at - bench.now <= 5_000, "{at} {}", bench.now);
+        let seen = bench.at(at);
+        if let [keys] = seen.delivered.as_slice() {
+            let probe = keys[0];
+            assert_eq!(bench.in_flight.len(), 1);
+            let seen = bench.answer(probe, &again());
+            bench.step(Input::Credits(1));
+            assert_eq!((seen.dead, seen.due), (vec![], vec![]));
+        }
+    }
+    // It is back: all go on at once.
+    let at = bench.engine.wake_at().expect("a probe is due");
+    let mut seen = bench.at(at);
+    while seen.delivered.is_empty() {
+        let at = bench.engine.wake_at().expect("a probe is due");
+        seen = bench.at(at);
+    }
+    let probe = seen.delivered[0][0];
+    assert_eq!(
+        bench.answer(probe, &applied()).delivered.len(),
+        DOWN_SUBJECTS + 4
+    );
+}
+
+#[test]
+fn one_subject_that_is_put_off_for_ever_is_not_a_receiver_that_is_down() {
+    let mut bench = Bench::new();
+    bench.live(&["A"]);
+    for _ in 0..50 {
+        bench.answer(live(1), &again());
+        let at = bench.engine.wake_at().expect("a retry is due");
+        bench.at(at);
+    }
+    assert_eq!(bench.live(&["B"]).delivered, [[live(2)]]);
+}
+
+#[test]
+fn the_same_refusal_of_many_subjects_stops_the_binding_and_not_the_town() {
+    let mut bench = town(SAME_REFUSAL_SUBJECTS + 10);
+    for place in 1..SAME_REFUSAL_SUBJECTS as u64 {
+        let seen = bench.answer(live(place), &refusal("REFUSED"));
+        assert_eq!((seen.rejected.len(), seen.paused.len()), (1, 0));
+    }
+    let seen = bench.answer(live(SAME_REFUSAL_SUBJECTS as u64), &refusal("REFUSED"));
+    assert_eq!(seen.paused, ["SAME_REFUSAL: REFUSED"]);
+    // What was under way and is refused for the same is not parked.
+    let next = SAME_REFUSAL_SUBJECTS as u64 + 1;
+    assert_eq!(
+        bench.answer(live(next), &refusal("REFUSED")),
+        Seen::default()
+    );
+    assert_eq!(bench.live(&["Z"]), Seen::default());
+    // Mended: everything goes on.
+    let seen = bench.step(Input::Stopped(false));
+    assert_eq!(seen.delivered, [[live(next)], [live(bench.next[0] - 1)]]);
+}
+
+#[test]
+fn refusals_between_successes_or_for_different_reasons_stop_nothing() {
+    let mut bench = town(3 * SAME_REFUSAL_SUBJECTS);
+    for place in 1..=2 * SAME_REFUSAL_SUBJECTS as u64 {
+        let reason = if place.is_multiple_of(2) {
+            "ONE"
+        } else {
+            "OTHER"
+        };
+        assert!(
+            bench
+                .answer(live(place), &refusal(reason))
+                .paused
+                .is_empty()
+        );
+    }
+    let mut bench = town(3 * SAME_REFUSAL_SUBJECTS);
+    for place in 1..=2 * SAME_REFUSAL_SUBJECTS as u64 {
+        let answer = if place.is_multiple_of(10) {
+            applied()
+        } else {
+            refusal("ONE")
+        };
+        assert!(bench.answer(live(place), &answer).paused.is_empty());
+    }
+}
+
+#[test]
+fn a_closed_office_gets_nothing_and_answers_what_it_has() {
+    let mut bench = town(1);
+    bench.step(Input::Closed(true));
+    assert_eq!(bench.live(&["B"]), Seen::default());
+    assert_eq!(bench.answer(live(1), &applied()).done, [live(1)]);
+    assert_eq!(bench.step(Input::Closed(false)).delivered, [[live(2)]]);
+}
+
+#[test]
+fn a_rate_spreads_deliveries_over_time() {
+    let settings = Settings {
+        per_second: Some(4),
+        ..Settings::default()
+    };
+    let mut bench = Bench::set(settings, Resume::default());
+    let mut sent = 0;
+    for place in 0..20 {
+        sent += bench.live(&[&format!("S{place}")]).delivered.len();
+    }
+    assert_eq!(sent, 1);
+    let wake = bench.engine.wake_at().expect("a token comes");
+    assert_eq!(wake, 250);
+    for now in (250..=2_000).step_by(250) {
+        sent += bench.at(now).delivered.len();
+    }
+    assert_eq!(sent, 9);
+}
+
+#[test]
+fn no_more_deliveries_wait_for_a_receipt_than_the_binding_allows() {
+    let settings = Settings {
+        concurrency: 2,
+        ..Settings::default()
+    };
+    let mut bench = Bench::set(settings, Resume::default());
+    for name in ["A", "B", "C"] {
+        bench.live(&[name]);
+    }
+    assert_eq!(bench.in_flight.len(), 2);
+    assert_eq!(bench.answer(live(1), &applied()).delivered, [[live(3)]]);
+}
+
+#[test]
+fn bulk_leaves_a_free_place_to_changes() {
+    let settings = Settings {
+        concurrency: 4,
+        ..Settings::default()
+    };
+    let mut bench = Bench::set(settings, Resume::default());
+    for place in 0..10 {
+        bench.bulk(&[&format!("S{place}")]);
+    }
+    assert_eq!(bench.in_flight.len(), 3);
+    assert_eq!(bench.live(&["A"]).delivered, [[live(1)]]);
+}
+
+#[test]
+fn what_is_replayed_moves_no_cursor_and_goes_behind_what_is_under_way() {
+    let mut bench = Bench::new();
+    bench.live(&["A"]);
+    bench.answer(live(1), &applied());
+    bench.live(&["A"]);
+    let cursor = bench.engine.cursor(Stream::Live);
+    let again = vec![work(live(1), &["A"]), work(live(2), &["A"])];
+    let seen = bench.step(Input::Replay(again));
+    // The second is under way anyhow.
+    assert_eq!((seen.delivered, seen.not_replayed), (vec![], vec![live(2)]));
+    assert_eq!(bench.answer(live(2), &applied()).delivered, [[live(1)]]);
+    assert_ne!(bench.engine.cursor(Stream::Live), cursor);
+    let cursor = bench.engine.cursor(Stream::Live);
+    assert_eq!(bench.answer(live(1), &applied()).done, [live(1)]);
+    assert_eq!(bench.engine.cursor(Stream::Live), cursor);
+}
