@@ -3,6 +3,7 @@
 //! Must never wait without a limit, nor print a payload in a table.
 //! Read next: `commands/serve.rs`, `commands/adapter.rs`, then the operator's commands.
 
+pub(crate) mod acts;
 pub(crate) mod adapter;
 pub(crate) mod bind;
 pub(crate) mod case;
@@ -48,6 +49,9 @@ pub(crate) enum Command {
     /// Units that a product refused, with all that waits behind them
     #[command(subcommand)]
     Parked(parked::ParkedCommand),
+    /// What operators did, with who and why
+    #[command(subcommand)]
+    Acts(acts::ActsCommand),
     /// The life of one event or of all events of one person
     #[command(subcommand)]
     Case(case::CaseCommand),
@@ -85,6 +89,7 @@ impl Command {
             Self::Source(command) => command.run(access).await,
             Self::Held(command) => command.run(access).await,
             Self::Parked(command) => command.run(access).await,
+            Self::Acts(command) => command.run(access).await,
             Self::Case(command) => command.run(access).await,
             Self::Product(command) => {
                 // A product keeps its promises through any end, so it is simply left.

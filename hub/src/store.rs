@@ -5,6 +5,7 @@
 
 use thiserror::Error;
 
+pub mod acts;
 #[cfg(test)]
 mod contract;
 pub mod delivery;
@@ -12,6 +13,7 @@ pub mod memory;
 pub mod publish;
 pub mod sqlite;
 
+pub use acts::{ActRow, ActStore, NewAct};
 pub use delivery::{
     BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, Done, HistoryRow, OutcomeTally,
     ParkedRow, ParkedState, Pause, PausedBy, RunRow, SubscriptionRow, UnitKey,
@@ -50,6 +52,6 @@ pub enum StoreError {
 }
 
 /// All roles of one backend.
-pub trait Store: PublishStore + DeliveryStore {}
+pub trait Store: PublishStore + DeliveryStore + ActStore {}
 
-impl<T: PublishStore + DeliveryStore> Store for T {}
+impl<T: PublishStore + DeliveryStore + ActStore> Store for T {}

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use musubi_proto::hub::v1::admin_service_server::AdminService;
 use musubi_proto::hub::v1::{
-    BindProductRequest, BindProductResponse, BindSourceRequest, BindSourceResponse, Binding,
-    BindingState as WireBindingState, CutOverRequest, CutOverResponse, GetCaseRequest,
+    ActKind, BindProductRequest, BindProductResponse, BindSourceRequest, BindSourceResponse,
+    Binding, BindingState as WireBindingState, CutOverRequest, CutOverResponse, GetCaseRequest,
     GetCaseResponse, GetHeldRequest, GetHeldResponse, GetParkedRequest, GetParkedResponse,
-    ListHeldRequest, ListHeldResponse, ListParkedRequest, ListParkedResponse,
-    ListSubscriptionsRequest, ListSubscriptionsResponse, OutcomeCounts, RetryParkedRequest,
-    RetryParkedResponse, Subscription,
+    ListActsRequest, ListActsResponse, ListHeldRequest, ListHeldResponse, ListParkedRequest,
+    ListParkedResponse, ListSubscriptionsRequest, ListSubscriptionsResponse, OutcomeCounts,
+    RetryParkedRequest, RetryParkedResponse, Subscription,
 };
 use tokio::sync::oneshot;
 use tonic::{Code, Request, Response, Status};
@@ -25,8 +25,9 @@ use super::town::{Town, subscription_id};
 use crate::event::{Municipality, Stream};
 use crate::limits::IDENTIFIER_CHARS_MAX;
 use crate::publish::sequencer::PublishError;
-use crate::store::{BindingRow, BindingState, UnitKey};
+use crate::store::{BindingRow, BindingState, NewAct, UnitKey};
 
+mod acts;
 mod cases;
 mod held;
 mod parked;
@@ -210,6 +211,13 @@ impl AdminService for Admin {
             .bind_capture(&town.municipality, &ask.source, &ask.product)
             .await;
         let capture_epoch = bound.map_err(Failure::from)?;
+        let act = NewAct {
+            target: format!("{} {}", ask.source, ask.product),
+            note: format!("epoch {capture_epoch}"),
+            ..NewAct::now(ActKind::BindSource as i32, &ask.operator, &ask.reason)
+        };
+        let recorded = store.record_act(&town.municipality, act).await;
+        recorded.map_err(Failure::from)?;
         tracing::info!(
             source = ask.source,
             product = ask.product,
@@ -295,6 +303,16 @@ impl AdminService for Admin {
             "parked units are delivered again"
         );
         Ok(Response::new(RetryParkedResponse { units }))
+    }
+
+    async fn list_acts(
+        &self,
+        request: Request<ListActsRequest>,
+    ) -> Result<Response<ListActsResponse>, Status> {
+        let town = self.town(&request, &request.get_ref().municipality).await?;
+        Ok(Response::new(
+            acts::list(&self.0, &town, request.get_ref()).await?,
+        ))
     }
 
     async fn get_case(

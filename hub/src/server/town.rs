@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use musubi_proto::hub::v1::ActKind;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -20,7 +21,7 @@ use crate::publish::control::{Change, Control};
 use crate::publish::sequencer::{Parts, PublishError, Sequencer};
 use crate::schema::Schema;
 use crate::store::{
-    BindingRow, BindingState, Cursor, OutcomeTally, Store, StoreError, SubscriptionRow,
+    BindingRow, BindingState, Cursor, NewAct, OutcomeTally, Store, StoreError, SubscriptionRow,
 };
 
 /// What all municipalities share.
@@ -440,6 +441,17 @@ impl Applier {
         control: Control,
         live: Position,
     ) -> Result<(), StoreError> {
+        let act = act_of(m, &control, live);
+        self.change(m, control, live).await?;
+        self.commons.store.record_act(m, act).await
+    }
+
+    async fn change(
+        &self,
+        m: &Municipality,
+        control: Control,
+        live: Position,
+    ) -> Result<(), StoreError> {
         let bulk = Position(control.bulk_position);
         match control.change {
             Change::Grants { text } => {
@@ -539,6 +551,46 @@ impl Applier {
             }
         }
         Ok(())
+    }
+}
+
+/// The act of a control record. Its place names it, so that applying it again records nothing.
+fn act_of(m: &Municipality, control: &Control, live: Position) -> NewAct {
+    let own = |system: &str| subscription_id(m, system);
+    let (kind, subscription, target) = match &control.change {
+        Change::Grants { .. } => (ActKind::Grant, String::new(), "grants".to_owned()),
+        Change::Subscribe {
+            system, product, ..
+        } => {
+            let target = format!("{system} {product}");
+            (ActKind::BindProduct, own(system), target)
+        }
+        Change::Fill {
+            system,
+            product,
+            epoch,
+            ..
+        } => {
+            let target = format!("{system} {product}");
+            (ActKind::BindProduct, filling_id(m, system, *epoch), target)
+        }
+        Change::Abandon { system, epoch } => {
+            let id = filling_id(m, system, *epoch);
+            (ActKind::Abandon, id, system.clone())
+        }
+        Change::Cut {
+            system, product, ..
+        } => {
+            let target = format!("{system} {product}");
+            (ActKind::CutOver, own(system), target)
+        }
+    };
+    NewAct {
+        id: format!("control-{}", live.0),
+        subscription,
+        target,
+        note: format!("control record at live {}", live.0),
+        ..NewAct::now(kind as i32, &control.operator, &control.reason)
     }
 }
 

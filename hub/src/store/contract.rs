@@ -270,6 +270,7 @@ macro_rules! suites {
     };
 }
 
+mod acts;
 mod delivery;
 mod held;
 mod publish;

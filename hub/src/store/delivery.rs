@@ -285,6 +285,8 @@ pub struct DeliveryDelta {
     pub subscription: String,
     /// Epoch of the owner.
     pub owner_epoch: u64,
+    /// Act of an operator that this delta carries out.
+    pub act: Option<super::NewAct>,
     /// Cursors that move.
     pub cursors: Vec<(Stream, Cursor)>,
     /// Outcomes.
@@ -310,7 +312,8 @@ impl DeliveryDelta {
     /// the hub deliver once more, under the same key. A run's composition must not be taken back
     /// once it was sent, nor a human's decision, nor a copy that outlives the log's retention.
     pub fn durability(&self) -> Durability {
-        let repeatable = self.park.is_empty()
+        let repeatable = self.act.is_none()
+            && self.park.is_empty()
             && self.unpark.is_empty()
             && self.runs_open.is_empty()
             && !self.filled
@@ -324,7 +327,8 @@ impl DeliveryDelta {
 
     /// True when nothing would change.
     pub fn is_empty(&self) -> bool {
-        self.cursors.is_empty()
+        self.act.is_none()
+            && self.cursors.is_empty()
             && self.done.is_empty()
             && self.attempts.is_empty()
             && self.park.is_empty()

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::event::Municipality;
 
+mod acts;
 mod delivery;
 mod publish;
 
@@ -21,6 +22,7 @@ pub struct MemoryStore {
 struct State {
     published: HashMap<Municipality, publish::Published>,
     delivered: delivery::Delivered,
+    acted: acts::Acted,
 }
 
 impl MemoryStore {

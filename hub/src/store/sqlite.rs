@@ -11,6 +11,7 @@ use self::writer::Writer;
 use super::StoreError;
 use crate::sqlite::{self, OpenError};
 
+mod acts;
 mod delivery;
 mod publish;
 mod writer;

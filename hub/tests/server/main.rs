@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+mod acts;
 mod auth;
 mod bad_input;
 mod bad_start;

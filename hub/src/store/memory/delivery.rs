@@ -187,7 +187,7 @@ impl Delivered {
         }
     }
 
-    fn commit(&mut self, delta: DeliveryDelta) -> Result<(), StoreError> {
+    fn commit(&mut self, delta: DeliveryDelta) -> Result<Municipality, StoreError> {
         let fenced = || StoreError::Fenced(delta.subscription.clone());
         let m = self
             .subscriptions
@@ -203,7 +203,7 @@ impl Delivered {
         if let Some(subscription) = self.subscriptions.get_mut(&delta.subscription) {
             subscription.apply(delta);
         }
-        Ok(())
+        Ok(m)
     }
 }
 
@@ -278,7 +278,13 @@ impl DeliveryStore for MemoryStore {
     }
 
     async fn commit(&self, delta: DeliveryDelta) -> Result<(), StoreError> {
-        self.lock().delivered.commit(delta)
+        let mut state = self.lock();
+        let act = delta.act.clone();
+        let m = state.delivered.commit(delta)?;
+        if let Some(act) = act {
+            state.acted.record(&m, act);
+        }
+        Ok(())
     }
 
     async fn ahead(&self, subscription: &str) -> Result<HashSet<UnitKey>, StoreError> {

@@ -115,3 +115,16 @@ CREATE TABLE granted (
   text TEXT NOT NULL,
   PRIMARY KEY (municipality, live_position, bulk_position)
 ) WITHOUT ROWID;
+CREATE TABLE act (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, municipality TEXT NOT NULL, id TEXT NOT NULL,
+  at_ms INTEGER NOT NULL, operator TEXT NOT NULL, reason TEXT NOT NULL, kind INTEGER NOT NULL,
+  subscription TEXT NOT NULL, target TEXT NOT NULL, units INTEGER NOT NULL,
+  subjects INTEGER NOT NULL, note TEXT NOT NULL,
+  UNIQUE (municipality, id)
+);
+CREATE INDEX act_town ON act (municipality, number);
+CREATE TABLE act_unit (
+  subscription TEXT NOT NULL, stream INTEGER NOT NULL, sequence INTEGER NOT NULL,
+  member INTEGER NOT NULL, number INTEGER NOT NULL,
+  PRIMARY KEY (subscription, stream, sequence, member, number)
+) WITHOUT ROWID;

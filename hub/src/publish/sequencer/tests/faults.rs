@@ -11,8 +11,9 @@ use super::*;
 use crate::log::{Bounds, Capabilities, LogError, NewRecord};
 use crate::store::publish::claim_durability;
 use crate::store::{
-    CaptureState, Claim, DeliveryDelta, DeliveryStore, Durability, HistoryRow, IndexedEvent, Known,
-    ParkedRow, PublishDelta, RunRow, SnapshotMark, SubscriptionRow, UnitKey,
+    ActRow, ActStore, CaptureState, Claim, DeliveryDelta, DeliveryStore, Durability, HistoryRow,
+    IndexedEvent, Known, NewAct, ParkedRow, PublishDelta, RunRow, SnapshotMark, SubscriptionRow,
+    UnitKey,
 };
 
 /// Where the hub dies.
@@ -294,6 +295,21 @@ impl PublishStore for DyingStore {
 /// The sequencer never asks this role for anything.
 fn not_asked<T>() -> Result<T, StoreError> {
     Err(StoreError::Fenced("the publish side".to_owned()))
+}
+
+#[async_trait]
+impl ActStore for DyingStore {
+    async fn record_act(&self, _: &Municipality, _: NewAct) -> Result<(), StoreError> {
+        not_asked()
+    }
+
+    async fn acts(&self, _: &Municipality, _: u64, _: usize) -> Result<Vec<ActRow>, StoreError> {
+        not_asked()
+    }
+
+    async fn acts_on(&self, _: &str, _: UnitKey) -> Result<Vec<ActRow>, StoreError> {
+        not_asked()
+    }
 }
 
 #[async_trait]

@@ -7,6 +7,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::{binding_number, paused_number};
 use crate::event::Stream;
+use crate::store::sqlite::acts::put_act;
 use crate::store::sqlite::json_list;
 use crate::store::{BindingState, Cursor, DeliveryDelta, Done, ParkedRow, UnitKey};
 
@@ -224,6 +225,10 @@ pub(super) async fn apply(
     delta: &DeliveryDelta,
 ) -> Result<(), sqlx::Error> {
     let subscription = &delta.subscription;
+    if let Some(act) = &delta.act {
+        let m = subscription.split('/').next().unwrap_or_default();
+        put_act(connection, m, act).await?;
+    }
     for (stream, cursor) in &delta.cursors {
         move_cursor(connection, subscription, *stream, *cursor).await?;
     }
