@@ -17,8 +17,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time of one unary call, such as a publish.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Longest time from the first word of a stream to the hub's Welcome.
-pub const ATTACH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time until the hub answers the first word on a new connection.
+pub const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often an idle connection is probed.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);

@@ -31,6 +31,8 @@ pub const SOURCE: &str = "urn:jp:lg:142042:system:001";
 
 /// How long a hub may take to start or to reach a state.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+/// A hub that does not answer a ping for this long, asked as often, is lost.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const PAGE: u32 = 1_000;
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -148,7 +150,10 @@ impl Client {
     pub fn new(url: &str) -> Result<Self> {
         let endpoint = Endpoint::from_shared(url.to_owned())
             .context("the address of the hub")?
-            .connect_timeout(Duration::from_secs(5));
+            .connect_timeout(Duration::from_secs(5))
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true);
         let channel = endpoint.connect_lazy();
         Ok(Self { channel })
     }

@@ -28,15 +28,20 @@ struct Entry {
 pub async fn check_journals(data: &Path) -> Result<BTreeMap<String, usize>> {
     let mut lengths = BTreeMap::new();
     for product in ["kaede", "ayame"] {
-        let entries = ledger(&data.join(product).join(format!("{product}.db"))).await?;
-        lengths.insert(product.to_owned(), check(product, &entries)?);
+        let file = data.join(product).join(format!("{product}.db"));
+        lengths.insert(product.to_owned(), check_ledger(product, &file).await?);
     }
-    let entries = ledger(&data.join("hinoki/data/hinoki.db")).await?;
-    lengths.insert("hinoki".to_owned(), check("hinoki", &entries)?);
+    let file = data.join("hinoki/data/hinoki.db");
+    lengths.insert("hinoki".to_owned(), check_ledger("hinoki", &file).await?);
     check_export(&data.join("hinoki/exchange/export/journal.csv"))?;
     let units = insurance_units(&data.join("momiji/momiji.db")).await?;
     lengths.insert("momiji".to_owned(), units);
     Ok(lengths)
+}
+
+/// Checks the journal in a product's own file: nothing twice, nothing out of order. Its length.
+pub async fn check_ledger(product: &str, file: &Path) -> Result<usize> {
+    check(product, &ledger(file).await?)
 }
 
 async fn open(file: &Path) -> Result<SqliteConnection> {

@@ -12,7 +12,7 @@ use crate::capture::{Capture, CaptureError, Page, SourceSpec};
 use crate::hub::{
     CaptureCursor, GetCaptureCursorRequest, PublishRequest, PublishResponse, unit_answer::Answer,
 };
-use crate::limits::{CALL_TIMEOUT, NOT_BOUND_DELAY};
+use crate::limits::{CALL_TIMEOUT, FIRST_ANSWER_TIMEOUT, NOT_BOUND_DELAY};
 use crate::telemetry::Captured;
 
 /// Why a round of capturing ended.
@@ -85,7 +85,7 @@ async fn round(
         source: source.source.clone(),
         product: source.product.clone(),
     });
-    let answer = timeout(CALL_TIMEOUT, asked)
+    let answer = timeout(FIRST_ANSWER_TIMEOUT, asked)
         .await
         .map_err(|_| RoundError::TimedOut)?
         .map_err(HubError::from)?

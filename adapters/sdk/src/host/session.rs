@@ -20,7 +20,7 @@ use crate::hub::{
     attach_request::Request, attach_response::Response,
 };
 use crate::limits::{
-    ATTACH_TIMEOUT, HEARTBEATS_PER_LEASE, LEASE_DEFAULT, PANIC_RETRY_AFTER, SHUTDOWN_GRACE,
+    FIRST_ANSWER_TIMEOUT, HEARTBEATS_PER_LEASE, LEASE_DEFAULT, PANIC_RETRY_AFTER, SHUTDOWN_GRACE,
 };
 use crate::receipt::{Refusal, receipt};
 use crate::telemetry;
@@ -38,7 +38,7 @@ pub(crate) async fn attach(
 ) -> Result<(), HubError> {
     let opened = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
-        opened = timeout(ATTACH_TIMEOUT, open(hub, adapter)) => opened.map_err(|_| HubError::Ended)?,
+        opened = timeout(FIRST_ANSWER_TIMEOUT, open(hub, adapter)) => opened.map_err(|_| HubError::Ended)?,
     };
     let (requests, mut responses, welcome) = opened?;
     attached();
