@@ -16,6 +16,9 @@ use crate::limits::{
 use crate::store::{PausedBy, RunRow, UnitKey};
 use musubi_proto::hub::v1::Outcome;
 
+/// Reason of a binding that the engine stops.
+const SAME_REFUSAL: &str = "SAME_REFUSAL";
+
 /// When and with which luck a step happens.
 #[derive(Clone, Copy)]
 struct Moment {
