@@ -209,7 +209,7 @@ impl<P: Clone + AfterImage> Engine<P> {
         }
         if all_alike {
             self.stopped = true;
-            let reason = format!("SAME_REFUSAL: {} {}", refusal.reason, refusal.field);
+            let reason = format!("{SAME_REFUSAL}: {} {}", refusal.reason, refusal.field);
             decisions.push(Decision::Paused(
                 PausedBy::Hub,
                 reason.trim_end().to_owned(),
