@@ -118,3 +118,7 @@ pub const SPAN_LINKS_MAX: usize = 127;
 pub const GAUGES_PERIOD: Duration = Duration::from_secs(2);
 /// Time that running calls have at shutdown.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest store that is checked as a whole before the hub serves, in bytes: a start must not wait
+/// for a disk to be read through.
+pub const CHECK_AT_START_BYTES_MAX: u64 = 256 * 1024 * 1024;

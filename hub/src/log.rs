@@ -101,15 +101,48 @@ pub enum AppendError {
 
 /// A read, bounds or trim failed.
 #[derive(Debug, Error)]
-#[error("{action} the log of `{municipality}` failed")]
-pub struct LogError {
-    /// What was tried.
-    pub action: &'static str,
-    /// Whose log.
-    pub municipality: Municipality,
-    /// Cause.
-    #[source]
-    pub source: Box<dyn std::error::Error + Send + Sync>,
+pub enum LogError {
+    /// The backend failed.
+    #[error("{action} the log of `{municipality}` failed")]
+    Backend {
+        /// What was tried.
+        action: &'static str,
+        /// Whose log.
+        municipality: Municipality,
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The record at a position is not what was written, or is gone.
+    #[error(
+        "the log of `{municipality}` is damaged at {} position {}: {what}; restore a backup with \
+         `musubi restore`", .stream.name(), .position.0
+    )]
+    Damaged {
+        /// Whose log.
+        municipality: Municipality,
+        /// Stream.
+        stream: Stream,
+        /// Position.
+        position: Position,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The records from a position on were trimmed: they are gone on purpose.
+    #[error(
+        "{} position {} of the log of `{municipality}` was trimmed; the first one kept is {}",
+        .stream.name(), .position.0, .first.0
+    )]
+    Trimmed {
+        /// Whose log.
+        municipality: Municipality,
+        /// Stream.
+        stream: Stream,
+        /// Position asked for.
+        position: Position,
+        /// First position that is kept.
+        first: Position,
+    },
 }
 
 /// The ordered log. `Ok` from `append` means durable; the order of positions is the order of
@@ -125,8 +158,8 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
         stream: Stream,
         batch: Vec<NewRecord>,
     ) -> Result<Vec<Position>, AppendError>;
-    /// Reads from a position on; never blocks for new records; empty at the tail. A position
-    /// before the first record reads from the first.
+    /// Reads from a position on; never blocks for new records; empty at the tail. A position that
+    /// was trimmed is an error, and so is a record that is not what was written.
     async fn read(
         &self,
         municipality: &Municipality,

@@ -2,7 +2,7 @@
 //! Used by the log and the store, so that both keep the same promises to the disk.
 //! Must never open with less than `synchronous=FULL`: an acknowledged publish survives a power cut
 //! (P1). Only the store lowers it, for commits that the log brings back.
-//! Read next: `log/sqlite.rs`, `store/sqlite/writer.rs`.
+//! Read next: `sqlite/wal.rs`, `sqlite/seal.rs`, `log/sqlite.rs`, `store/sqlite/writer.rs`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +13,9 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection};
 use thiserror::Error;
+
+pub(crate) mod seal;
+mod wal;
 
 /// How long a statement waits for a lock before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +43,76 @@ pub enum OpenError {
         /// Version that this program writes.
         known: i64,
     },
+    /// Written by an older version.
+    #[error(
+        "`{path}` has data version {found}, from before this program's version {known}, and cannot \
+         be read by it: start the version that wrote it, or begin with an empty folder"
+    )]
+    Older {
+        /// File.
+        path: String,
+        /// Version in the file.
+        found: i64,
+        /// Version that this program writes.
+        known: i64,
+    },
+    /// The disk gave back something else than was written.
+    #[error(
+        "`{path}` is damaged: {what}; keep the data folder as it is and restore a backup with \
+         `musubi restore`"
+    )]
+    Damaged {
+        /// File.
+        path: String,
+        /// What is damaged, and where.
+        what: String,
+    },
+}
+
+/// Primary result codes of SQLite that say that a file does not hold what was written.
+const CODES_OF_DAMAGE: [u32; 2] = [11, 26];
+
+/// SQLite's result code without its extension; 0 when it is none of SQLite's.
+fn primary_code(error: &sqlx::Error) -> u32 {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .and_then(|code| code.parse::<u32>().ok());
+    code.unwrap_or(0) & 0xff
+}
+
+/// True when SQLite found that a file does not hold what was written.
+pub(crate) fn is_damage(error: &sqlx::Error) -> bool {
+    CODES_OF_DAMAGE.contains(&primary_code(error))
+}
+
+/// A file cannot be opened, or is damaged.
+fn not_opened(path: &Path, source: sqlx::Error) -> OpenError {
+    let name = path.display().to_string();
+    if is_damage(&source) {
+        let what = source.to_string();
+        return OpenError::Damaged { path: name, what };
+    }
+    OpenError::Sqlite(name, source)
+}
+
+/// Refuses a write-ahead log that lost something that was synced: SQLite would read it as a
+/// shorter one. For a file whose every commit is synced.
+pub(crate) fn check_wal(path: &Path) -> Result<(), OpenError> {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    let wal = Path::new(&wal);
+    let damaged = |what| OpenError::Damaged {
+        path: wal.display().to_string(),
+        what,
+    };
+    match wal::damage(wal) {
+        Ok(None) => Ok(()),
+        Ok(Some(at)) => Err(damaged(format!(
+            "what was synced at byte {at} is not whole"
+        ))),
+        Err(error) => Err(damaged(format!("it cannot be read: {error}"))),
+    }
 }
 
 /// Opens the one writing connection and creates the tables of a new file.
@@ -48,7 +121,7 @@ pub(crate) async fn open_writer(
     version: i64,
     schema: &'static str,
 ) -> Result<SqliteConnection, OpenError> {
-    let failed = |source| OpenError::Sqlite(path.display().to_string(), source);
+    let failed = |source| not_opened(path, source);
     let mut connection = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -69,6 +142,13 @@ pub(crate) async fn open_writer(
         .map_err(failed)?;
     if found > version {
         return Err(OpenError::Newer {
+            path: path.display().to_string(),
+            found,
+            known: version,
+        });
+    }
+    if (1..version).contains(&found) {
+        return Err(OpenError::Older {
             path: path.display().to_string(),
             found,
             known: version,
@@ -101,5 +181,5 @@ pub(crate) async fn open_readers(path: &Path) -> Result<SqlitePool, OpenError> {
         .max_connections(READERS_MAX)
         .connect_with(options)
         .await
-        .map_err(|source| OpenError::Sqlite(path.display().to_string(), source))
+        .map_err(|source| not_opened(path, source))
 }

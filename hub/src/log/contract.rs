@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::memory::MemoryLog;
 use super::sqlite::SqliteLog;
-use super::{EventLog, NewRecord, ReadLimit, RecordKind};
+use super::{EventLog, LogError, NewRecord, ReadLimit, RecordKind};
 use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream};
 
@@ -155,7 +155,7 @@ async fn log_105_watch_sees_every_append(harness: &dyn Harness) {
     assert!(tail.has_changed().unwrap());
 }
 
-async fn log_106_trim_forgets_and_never_reuses_positions(harness: &dyn Harness) {
+async fn log_106_trim_forgets_by_name_and_never_reuses_positions(harness: &dyn Harness) {
     let log = harness.open().await;
     let positions = log
         .append(&town(), Stream::Live, vec![record("a"), record("b")])
@@ -164,7 +164,17 @@ async fn log_106_trim_forgets_and_never_reuses_positions(harness: &dyn Harness) 
     log.trim(&town(), Stream::Live, positions[1].after())
         .await
         .unwrap();
-    assert!(keys(&*log, Stream::Live, Position(0)).await.is_empty());
+    for trimmed in [Position(0), positions[1]] {
+        let read = log.read(&town(), Stream::Live, trimmed, ALL).await;
+        assert!(
+            matches!(read, Err(LogError::Trimmed { first, .. }) if first == positions[1].after())
+        );
+    }
+    assert!(
+        keys(&*log, Stream::Live, positions[1].after())
+            .await
+            .is_empty()
+    );
     let later = log
         .append(&town(), Stream::Live, vec![record("c")])
         .await
@@ -227,7 +237,7 @@ suites!(
     log_103_read_keeps_its_limits_and_returns_at_least_one,
     log_104_bounds_say_first_and_next,
     log_105_watch_sees_every_append,
-    log_106_trim_forgets_and_never_reuses_positions,
+    log_106_trim_forgets_by_name_and_never_reuses_positions,
     log_107_an_empty_batch_writes_nothing,
     log_201_append_survives_reopen,
 );

@@ -84,7 +84,16 @@ impl EventLog for MemoryLog {
         let Some(sequence) = sequences.get(&(m.clone(), stream)) else {
             return Ok(Vec::new());
         };
-        let skip = from.0.saturating_sub(sequence.first.max(1)) as usize;
+        let first = sequence.first.max(1);
+        if from.0.max(1) < first {
+            return Err(LogError::Trimmed {
+                municipality: m.clone(),
+                stream,
+                position: from,
+                first: Position(first),
+            });
+        }
+        let skip = from.0.saturating_sub(first) as usize;
         let mut bytes = 0;
         let mut found = Vec::new();
         for record in sequence.records.iter().skip(skip).take(limit.records) {

@@ -1,25 +1,27 @@
 //! The log in SQLite: the embedded default, one file in the hub's data folder.
 //! Implements the log seam with WAL and `synchronous=FULL`: a commit is an fdatasync.
-//! Must never share its writing connection.
-//! Read next: `log/contract.rs`.
+//! Must never share its writing connection, nor pass over a record that is damaged or gone.
+//! Read next: `log/sqlite/row.rs`, `log/contract.rs`.
 
 use std::path::Path;
 
 use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
-use sqlx::{Connection, QueryBuilder, Row, Sqlite};
+use sqlx::{Connection, QueryBuilder, Sqlite};
 use tokio::sync::{Mutex, watch};
 
 use super::{
-    AppendError, Bounds, Capabilities, EventLog, LogError, NewRecord, ReadLimit, Record,
-    RecordKind, Tails,
+    AppendError, Bounds, Capabilities, EventLog, LogError, NewRecord, ReadLimit, Record, Tails,
 };
-use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream};
 use crate::sqlite::{self, OpenError};
 
+mod row;
+#[cfg(test)]
+mod tests;
+
 /// Version of the file's shape; a file of a newer version is refused.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE record (
@@ -30,6 +32,7 @@ CREATE TABLE record (
   key TEXT NOT NULL,
   key_id TEXT NOT NULL,
   bytes BLOB NOT NULL,
+  digest BLOB NOT NULL,
   PRIMARY KEY (municipality, stream, position)
 ) WITHOUT ROWID;
 CREATE TABLE trimmed (
@@ -51,6 +54,7 @@ pub struct SqliteLog {
 impl SqliteLog {
     /// Opens or creates the file.
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
+        sqlite::check_wal(path)?;
         let writer = sqlite::open_writer(path, SCHEMA_VERSION, SCHEMA).await?;
         let readers = sqlite::open_readers(path).await?;
         Ok(Self {
@@ -58,6 +62,15 @@ impl SqliteLog {
             readers,
             tails: Tails::default(),
         })
+    }
+
+    /// Brings everything into the file itself, at a stop in order.
+    pub async fn settle(&self) {
+        let mut writer = self.writer.lock().await;
+        let settled = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)");
+        if let Err(error) = settled.execute(&mut *writer).await {
+            tracing::warn!(%error, "settling the log file failed");
+        }
     }
 
     /// Closes the file; without it the last pages may be written a moment later.
@@ -100,11 +113,40 @@ async fn first_position(
 }
 
 fn error(action: &'static str, m: &Municipality, source: sqlx::Error) -> LogError {
-    LogError {
+    LogError::Backend {
         action,
         municipality: m.clone(),
         source: Box::new(source),
     }
+}
+
+/// The slow way to read, when the fast one found nothing or something wrong: the bounds and the
+/// rows in one view of the file, so that neither a trim nor an append stands between them.
+async fn explain(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+    stream: Stream,
+    from: Position,
+    limit: ReadLimit,
+) -> Result<Vec<Record>, LogError> {
+    let failed = |source| row::unread(m, stream, from, source);
+    let mut view = connection.begin().await.map_err(failed)?;
+    let first = first_position(&mut view, m, stream).await.map_err(failed)?;
+    if (from.0 as i64) < first {
+        return Err(LogError::Trimmed {
+            municipality: m.clone(),
+            stream,
+            position: from,
+            first: Position(first as u64),
+        });
+    }
+    let rows = row::select(&mut view, m, stream, from, limit.records).await;
+    let rows = rows.map_err(failed)?;
+    let next = next_position(&mut view, m, stream).await.map_err(failed)?;
+    if rows.is_empty() && (from.0 as i64) < next {
+        return Err(row::gone(m, stream, from));
+    }
+    row::records(m, stream, from, rows, limit.bytes)
 }
 
 /// Rows of one INSERT statement.
@@ -118,16 +160,19 @@ async fn insert(
     rows: Vec<(Position, NewRecord)>,
 ) -> Result<(), sqlx::Error> {
     let mut statement = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO record (municipality, stream, position, kind, key, key_id, bytes) ",
+        "INSERT INTO record (municipality, stream, position, kind, key, key_id, bytes, \
+         digest) ",
     );
     statement.push_values(rows, |mut row, (position, record)| {
+        let digest = row::digest(m, stream, position, &record);
         row.push_bind(m.as_str())
             .push_bind(stream.number())
             .push_bind(position.0 as i64)
-            .push_bind(i64::from(record.kind == RecordKind::Control))
+            .push_bind(row::kind_number(record.kind))
             .push_bind(record.key)
             .push_bind(record.sealed.key_id)
-            .push_bind(record.sealed.bytes);
+            .push_bind(record.sealed.bytes)
+            .push_bind(digest);
     });
     statement.build().execute(connection).await?;
     Ok(())
@@ -204,42 +249,16 @@ impl EventLog for SqliteLog {
         from: Position,
         limit: ReadLimit,
     ) -> Result<Vec<Record>, LogError> {
-        let rows = sqlx::query(
-            "SELECT position, kind, key, key_id, bytes FROM record
-             WHERE municipality = $1 AND stream = $2 AND position >= $3
-             ORDER BY position LIMIT $4",
-        )
-        .bind(m.as_str())
-        .bind(stream.number())
-        .bind(from.0 as i64)
-        .bind(limit.records as i64)
-        .fetch_all(&self.readers)
-        .await
-        .map_err(|source| error("reading", m, source))?;
-        let mut bytes = 0;
-        let mut records = Vec::with_capacity(rows.len());
-        for row in rows {
-            let content: Vec<u8> = row.get(4);
-            bytes += content.len();
-            if bytes > limit.bytes && !records.is_empty() {
-                break;
-            }
-            let control = row.get::<i64, _>(1) == 1;
-            records.push(Record {
-                position: Position(row.get::<i64, _>(0) as u64),
-                kind: if control {
-                    RecordKind::Control
-                } else {
-                    RecordKind::Event
-                },
-                key: row.get(2),
-                sealed: Sealed {
-                    key_id: row.get(3),
-                    bytes: content,
-                },
-            });
+        let from = from.max(Position(1));
+        let failed = |source| row::unread(m, stream, from, source);
+        let mut reader = self.readers.acquire().await.map_err(failed)?;
+        let rows = row::select(&mut reader, m, stream, from, limit.records).await;
+        let rows = rows.map_err(failed)?;
+        let at_tail = rows.is_empty() && *self.tails.watch(m, stream).borrow() == from;
+        match row::records(m, stream, from, rows, limit.bytes) {
+            Ok(records) if at_tail || !records.is_empty() => Ok(records),
+            _ => explain(&mut reader, m, stream, from, limit).await,
         }
-        Ok(records)
     }
 
     async fn bounds(&self, m: &Municipality, stream: Stream) -> Result<Bounds, LogError> {

@@ -272,28 +272,13 @@ async fn find(hub: &Hub, town: &Town, id: &str) -> Result<StoredEvent, Failure> 
         records: 1,
         bytes: READ_BYTES_MAX,
     };
-    let records = hub
-        .commons
-        .log
-        .read(m, stream, position, limit)
-        .await
-        .map_err(unread)?;
+    let records = hub.commons.log.read(m, stream, position, limit).await?;
     let record = records
         .into_iter()
         .find(|record| record.position == position);
     record
         .and_then(|record| stored(stream, record))
         .ok_or_else(missing)
-}
-
-fn unread(error: crate::log::LogError) -> Failure {
-    let text: &dyn std::error::Error = &error;
-    tracing::error!(error = text, "reading the log for a caller failed");
-    Failure::new(
-        Code::Unavailable,
-        "LOG_FAILED",
-        "the hub's log does not answer; try again",
-    )
 }
 
 async fn list(
@@ -310,14 +295,13 @@ async fn list(
         records,
         bytes: READ_BYTES_MAX,
     };
-    let from = Position(request.from_position);
     let m = &town.municipality;
-    let records = hub
-        .commons
-        .log
-        .read(m, stream, from, limit)
-        .await
-        .map_err(unread)?;
+    let from = match request.from_position {
+        // From the beginning: of what is kept.
+        0 => hub.commons.log.bounds(m, stream).await?.first,
+        position => Position(position),
+    };
+    let records = hub.commons.log.read(m, stream, from, limit).await?;
     let next_position = records.last().map_or(0, |record| record.position.after().0);
     let events = records
         .into_iter()

@@ -28,12 +28,13 @@ use super::event_service::Events;
 use super::gate::Gate;
 use super::status::Failure;
 use super::town::{Commons, Town};
-use crate::event::{Municipality, Pseudonyms};
+use crate::event::{Municipality, Pseudonyms, Stream};
 use crate::grants::GrantTable;
 use crate::limits::{
     ATTACH_RETRY, ATTACH_STREAMS_MAX, CONNECTION_STREAMS_MAX, DRAIN_TIMEOUT, KEEPALIVE_INTERVAL,
     KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, OVERLOAD_RETRY, PUBLISH_WAITING_BYTES,
 };
+use crate::log::LogError;
 use crate::log::sqlite::SqliteLog;
 use crate::schema::Schema;
 use crate::sqlite::OpenError;
@@ -54,12 +55,35 @@ pub enum ServeError {
     /// A file of the data folder cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The log cannot be read.
+    #[error("the file `log.sqlite` of the data folder: {0}: {cause}", cause = cause(.0))]
+    Log(LogError),
+    /// The log lost records that the store knows of.
+    #[error(
+        "the log of `{municipality}` lost its end: {stream} positions {from} to {to} were \
+         acknowledged and are gone; keep the data folder as it is and restore a backup with \
+         `musubi restore`"
+    )]
+    EndLost {
+        /// Whose log.
+        municipality: Municipality,
+        /// Stream.
+        stream: &'static str,
+        /// First position that is missing.
+        from: u64,
+        /// Last position that is missing.
+        to: u64,
+    },
     /// The port cannot be bound.
     #[error("cannot listen on {0}: {1}; is another program using the port?")]
     Listen(SocketAddr, std::io::Error),
     /// The server ended.
     #[error("the server ended: {0}")]
     Server(#[from] tonic::transport::Error),
+}
+
+fn cause(error: &LogError) -> String {
+    std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
 }
 
 /// The running hub.
@@ -110,9 +134,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let schema = Arc::new(Schema::load().map_err(|error| ServeError::Config(error.to_string()))?);
     let grants = Arc::new(grants(&schema, config.grants.as_deref())?);
     let _lock = lock_data(&config.data)?;
+    let log = Arc::new(SqliteLog::open(&config.data.join("log.sqlite")).await?);
+    let store = Arc::new(SqliteStore::open(&config.data.join("store.sqlite")).await?);
     let commons = Commons {
-        log: Arc::new(SqliteLog::open(&config.data.join("log.sqlite")).await?),
-        store: Arc::new(SqliteStore::open(&config.data.join("store.sqlite")).await?),
+        log: log.clone(),
+        store: store.clone(),
         schema,
         grants,
         pseudonyms: Pseudonyms::new(pseudonym_key(&config.data)?),
@@ -134,7 +160,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     open_known(&hub).await?;
     write_address(config.address_file.as_ref(), address)?;
     tracing::info!(%address, data = %config.data.display(), "the hub listens");
-    serve(hub, listener, stop).await
+    serve(hub, listener, stop).await?;
+    log.settle().await;
+    store.seal().await;
+    Ok(())
 }
 
 /// Opens the municipalities of the data folder, so that deliveries go on without a publish.
@@ -142,9 +171,29 @@ async fn open_known(hub: &Hub) -> Result<(), ServeError> {
     let known = hub.commons.store.municipalities().await;
     let known = known.map_err(|error| ServeError::Config(error.to_string()))?;
     for m in known {
+        check_end(&hub.commons, &m).await?;
         hub.town(&m)
             .await
             .map_err(|failure| ServeError::Config(failure.message))?;
+    }
+    Ok(())
+}
+
+/// The log is written before the store: a store that knows more tells of a log that lost its end.
+async fn check_end(commons: &Commons, m: &Municipality) -> Result<(), ServeError> {
+    for stream in Stream::ALL {
+        let tail = commons.store.committed_tail(m, stream).await;
+        let tail = tail.map_err(|error| ServeError::Config(error.to_string()))?;
+        let bounds = commons.log.bounds(m, stream).await;
+        let bounds = bounds.map_err(ServeError::Log)?;
+        if tail > bounds.next {
+            return Err(ServeError::EndLost {
+                municipality: m.clone(),
+                stream: stream.name(),
+                from: bounds.next.0,
+                to: tail.0 - 1,
+            });
+        }
     }
     Ok(())
 }

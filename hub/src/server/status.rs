@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 
 use super::gate::overloaded;
 use crate::limits::OVERLOAD_RETRY;
+use crate::log::LogError;
 use crate::publish::sequencer::PublishError;
 use crate::store::StoreError;
 
@@ -121,6 +122,9 @@ impl From<PublishError> for Failure {
                     .field("capture_epoch")
             }
             PublishError::Store(inner) => store_failure(inner),
+            PublishError::Log(LogError::Damaged { .. }) => {
+                Failure::new(Code::DataLoss, "RECORD_DAMAGED", error.to_string())
+            }
             PublishError::Append(_) | PublishError::Log(_) | PublishError::Stopped => Failure {
                 retry_ms: 200,
                 ..Failure::new(
@@ -129,6 +133,29 @@ impl From<PublishError> for Failure {
                     "the unit may or may not be stored; publish it again with the same id",
                 )
             },
+        }
+    }
+}
+
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
+        let text: &dyn std::error::Error = &error;
+        match &error {
+            LogError::Trimmed { .. } => {
+                Failure::new(Code::OutOfRange, "POSITION_TRIMMED", error.to_string())
+            }
+            LogError::Damaged { .. } => {
+                tracing::error!(error = text, "the log is damaged");
+                Failure::new(Code::DataLoss, "RECORD_DAMAGED", error.to_string())
+            }
+            LogError::Backend { .. } => {
+                tracing::error!(error = text, "reading the log for a caller failed");
+                Failure::new(
+                    Code::Unavailable,
+                    "LOG_FAILED",
+                    "the hub's log does not answer; try again",
+                )
+            }
         }
     }
 }

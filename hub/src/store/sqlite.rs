@@ -3,12 +3,12 @@
 //! Must never write outside `BEGIN IMMEDIATE … COMMIT` on the one writing connection.
 //! Read next: `store/sqlite/writer.rs`, `store/sqlite/publish.rs`, `store/sqlite/delivery.rs`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::SqlitePool;
 
 use self::writer::Writer;
-use super::StoreError;
+use super::{Durability, StoreError};
 use crate::sqlite::{self, OpenError};
 
 mod acts;
@@ -22,6 +22,7 @@ const SCHEMA_VERSION: i64 = 1;
 /// Store in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
+    path: PathBuf,
     writer: Writer,
     readers: SqlitePool,
 }
@@ -30,12 +31,26 @@ impl SqliteStore {
     /// Opens or creates the file.
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
         let schema = include_str!("sqlite/schema.sql");
-        let writer = sqlite::open_writer(path, SCHEMA_VERSION, schema).await?;
+        let mut writer = sqlite::open_writer(path, SCHEMA_VERSION, schema).await?;
+        sqlite::seal::unseal(path, &mut writer).await?;
         let readers = sqlite::open_readers(path).await?;
         Ok(Self {
+            path: path.to_owned(),
             writer: Writer::new(writer),
             readers,
         })
+    }
+
+    /// Seals the file at a stop in order, so that the next start sees whether the disk kept it.
+    /// Nothing is written any more.
+    pub async fn seal(&self) {
+        let sealed = match self.writer.lock(Durability::Now).await {
+            Ok(mut writer) => sqlite::seal::seal(&self.path, &mut writer).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = sealed {
+            tracing::warn!(error, "sealing the store file failed");
+        }
     }
 
     /// Closes the file.
