@@ -11,7 +11,7 @@ use musubi_proto::hub::v1::unit_answer::Answer as WireAnswer;
 use musubi_proto::hub::v1::{
     Accepted, CaptureCursor, GetCaptureCursorRequest, GetCaptureCursorResponse, GetEventRequest,
     GetEventResponse, Held, ListEventsRequest, ListEventsResponse, PublishRequest, PublishResponse,
-    PublishUnit, RefusedUnit, StoredEvent, UnitAnswer,
+    PublishUnit, RefusedUnit, StoredEvent, Stream as WireStream, UnitAnswer,
 };
 use prost::Message;
 use tonic::{Code, Request, Response, Status};
@@ -61,6 +61,10 @@ fn check_request(request: &PublishRequest) -> Result<(), Failure> {
     if request.units.len() > PUBLISH_UNITS_MAX {
         let message = format!("at most {PUBLISH_UNITS_MAX} units in one request; send several");
         return Err(Failure::new(Code::InvalidArgument, "TOO_MANY_UNITS", message).field("units"));
+    }
+    // A stream that this hub does not know must not land in one that it knows.
+    if WireStream::try_from(request.stream).is_err() {
+        return Err(invalid("stream", "the hub does not know this stream"));
     }
     let cursor = request
         .cursor

@@ -3,9 +3,11 @@
 //! Must never pass a row that did not harm anything.
 //! Read next: `network.rs`, `data.rs`, `overload.rs`.
 
+pub mod data;
 pub mod dice;
 pub mod load;
 pub mod network;
 pub mod proxy;
 pub mod retrying;
 pub mod rig;
+pub mod wire;

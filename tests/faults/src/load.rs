@@ -208,6 +208,7 @@ async fn take_for_ever(
     let capabilities = Capabilities {
         unit_scope: UnitScope::Event.into(),
         protection_flag: true,
+        idempotent: true,
         ..Capabilities::default()
     };
     loop {
