@@ -1,6 +1,6 @@
 //! Random logs, receipts, crashes and restarts under a seed, judged by rules of their own.
-//! Drives the machine as a runner would, over a model of what the store has committed.
-//! Must never take the machine's word: what is allowed is computed from log and model alone.
+//! Drives the machine as a runner would, over the memory store, with a product that fails on purpose.
+//! Must never take the machine's word: what is allowed is computed from log, store and product alone.
 //! Read next: `simulation/judge.rs`.
 //!
 //! Every seed plays one log of two streams to its end: each unit must be done, or be parked behind
@@ -9,6 +9,7 @@
 use super::*;
 
 mod judge;
+mod vendor;
 mod world;
 
 use world::World;
@@ -47,6 +48,7 @@ fn play(seed: u64) {
     world.settle();
     world.judge_all_ended();
     world.retry_until_done();
+    world.judge_product();
 }
 
 fn play_all(seeds: impl Iterator<Item = u64>) {

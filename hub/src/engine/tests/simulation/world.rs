@@ -3,7 +3,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::vendor::Vendor;
 use super::*;
+use crate::event::Municipality;
+use crate::event::seal::Sealed;
+use crate::store::memory::MemoryStore;
+use crate::store::{
+    DeliveryDelta, DeliveryStore, Done, OutcomeTally, ParkedRow, ParkedState, StoreError,
+    SubscriptionRow,
+};
 
 /// A unit of the log; no works when it is not for this receiver.
 #[derive(Clone, Debug)]
@@ -27,6 +35,72 @@ pub(super) struct Stored {
     pub(super) runs: Vec<RunRow>,
 }
 
+const SUBSCRIPTION: &str = "142042/026";
+
+fn town() -> Municipality {
+    Municipality::parse("142042").expect("a municipality")
+}
+
+/// The memory store answers at once.
+fn ready<T>(call: impl Future<Output = Result<T, StoreError>>) -> T {
+    let answer = futures::FutureExt::now_or_never(call);
+    answer.expect("nothing waits").expect("nothing fails")
+}
+
+fn opened() -> MemoryStore {
+    let store = MemoryStore::default();
+    assert_eq!(ready(store.own(&town())), 1);
+    let start = cursor(1, 1);
+    ready(store.put_subscription(SubscriptionRow {
+        id: SUBSCRIPTION.to_owned(),
+        municipality: town(),
+        system: "026".to_owned(),
+        live: start,
+        bulk: start,
+        filled: true,
+        until: None,
+        closed: false,
+        bindings: Vec::new(),
+        tally: OutcomeTally::default(),
+    }));
+    store
+}
+
+fn done(key: UnitKey, outcome: i32) -> Done {
+    Done {
+        key,
+        event_ids: Vec::new(),
+        attempt: 1,
+        outcome,
+        reason: String::new(),
+        at_ms: 0,
+        product: String::new(),
+    }
+}
+
+fn parked(work: &Work<()>, parking: &Parking, now: i64) -> ParkedRow {
+    let (state, due_ms) = match parking {
+        Parking::Refused(_) => (ParkedState::Rejected, None),
+        Parking::Waiting => (ParkedState::Waiting, None),
+        Parking::Due(after, _) => (ParkedState::Due, Some(now + after)),
+        Parking::Dead(_) => (ParkedState::Dead, None),
+    };
+    ParkedRow {
+        key: work.key,
+        subjects: work.subjects.clone(),
+        state,
+        reason: String::new(),
+        field: String::new(),
+        message: String::new(),
+        attempts: 1,
+        at_ms: now,
+        due_ms,
+        position: Position(1),
+        event_ids: Vec::new(),
+        content: Sealed::seal(Vec::new()),
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) dice: Dice,
@@ -35,6 +109,9 @@ pub(super) struct World {
     pub(super) by_subject: HashMap<Subject, Vec<UnitKey>>,
     pub(super) stored: Stored,
     pub(super) engine: Engine<()>,
+    /// What the store itself has, through the deltas of a runner.
+    store: MemoryStore,
+    vendor: Vendor,
     /// Next unit of the log to be read, by its place.
     next: HashMap<Stream, usize>,
     pub(super) in_flight: BTreeMap<u64, Vec<Work<()>>>,
@@ -127,6 +204,8 @@ impl World {
             log,
             stored: Stored::default(),
             engine: Engine::new(settings, Resume::default()),
+            store: opened(),
+            vendor: Vendor::default(),
             next: HashMap::new(),
             in_flight: BTreeMap::new(),
             until: HashMap::new(),
@@ -155,7 +234,12 @@ impl World {
                 self.step(Input::Tick);
             }
             92..95 => self.restart(),
-            95..98 => self.retry_parked(),
+            95..97 => self.retry_parked(),
+            97 => {
+                let stored = &self.stored;
+                let open = |work: &Work<()>| !stored.done.contains(&work.key);
+                self.vendor.wander(&mut self.dice, &open);
+            }
             _ => self.answer_again(),
         }
     }
@@ -196,44 +280,19 @@ impl World {
         true
     }
 
-    /// What the product says to one delivery: outcomes in order up to the first that is none.
-    fn says(&mut self, works: &[Work<()>]) -> Vec<(UnitKey, Answered)> {
-        if self.kind || self.dice.chance(55) {
-            return works.iter().map(|work| (work.key, applied())).collect();
-        }
-        if self.dice.chance(25) {
-            let long = self.dice.chance(10);
-            let after_ms = self.dice.below(if long { 300_000 } else { 3_000 });
-            let again = if self.dice.chance(20) {
-                unknown()
-            } else {
-                after(after_ms)
-            };
-            return works.iter().map(|work| (work.key, again.clone())).collect();
-        }
-        let good = self.dice.below(works.len() as u64) as usize;
-        let mut answers: Vec<_> = works
-            .iter()
-            .take(good)
-            .map(|w| (w.key, applied()))
-            .collect();
-        let bad = works[good].key;
-        match self.dice.below(10) {
-            0 => {}
-            1 => answers.push((bad, Answered::Pause("STOP".to_owned()))),
-            2..5 => answers.push((bad, again())),
-            _ => answers.push((bad, refusal("NO"))),
-        }
-        answers
-    }
-
     fn answer(&mut self) {
         let open: Vec<u64> = self.in_flight.keys().copied().collect();
         let Some(delivery) = self.dice.pick(&open) else {
             return;
         };
-        let works = self.in_flight.remove(&delivery).unwrap_or_default();
-        let answers = self.says(&works);
+        let works = self.in_flight.get(&delivery).cloned().unwrap_or_default();
+        let answers = match self.kind {
+            true => Some(self.vendor.take(&works)),
+            false => self.vendor.says(&mut self.dice, &works),
+        };
+        // Without an answer it is in flight until its time is over.
+        let Some(answers) = answers else { return };
+        self.in_flight.remove(&delivery);
         self.answered.push(delivery);
         self.step(Input::Receipt { delivery, answers });
     }
@@ -322,23 +381,8 @@ impl World {
     /// The process ends, and a new one starts from what the store has. What is in flight may
     /// have been applied; its receipt is lost.
     fn restart(&mut self) {
+        let resume = self.stored_resume();
         let stored = &self.stored;
-        let mut parked: HashMap<Subject, UnitKey> = HashMap::new();
-        for key in stored.parked.keys() {
-            for name in &self.works[key].subjects {
-                parked.entry(name.clone()).or_insert(*key);
-            }
-        }
-        let resume = Resume {
-            live: stored.cursors.get(&Stream::Live).copied(),
-            bulk: stored.cursors.get(&Stream::Bulk).copied(),
-            ahead: stored.ahead.clone(),
-            parked,
-            attempts: stored.attempts.iter().map(|(key, n)| (*key, *n)).collect(),
-            runs: stored.runs.clone(),
-            stopped: false,
-            maybe_sent: true,
-        };
         for stream in Stream::ALL {
             let at = stored.cursors.get(&stream).map_or(0, |at| at.position.0);
             let units = &self.log[&stream];
@@ -352,6 +396,48 @@ impl World {
         self.paused = false;
         self.resume = true;
         self.more_credits();
+    }
+
+    /// What the store tells a new engine; it must be what the model of it says.
+    fn stored_resume(&self) -> Resume {
+        let row = ready(self.store.subscriptions(&town())).remove(0);
+        let stored = &self.stored;
+        let mut parked: HashMap<Subject, UnitKey> = HashMap::new();
+        for key in stored.parked.keys() {
+            for name in &self.works[key].subjects {
+                parked.entry(name.clone()).or_insert(*key);
+            }
+        }
+        let resume = Resume {
+            live: Some(row.live),
+            bulk: Some(row.bulk),
+            ahead: ready(self.store.ahead(SUBSCRIPTION)),
+            parked: ready(self.store.parked_subjects(SUBSCRIPTION)),
+            attempts: ready(self.store.attempts(SUBSCRIPTION)),
+            runs: ready(self.store.runs(SUBSCRIPTION)),
+            stopped: false,
+            maybe_sent: true,
+        };
+        // Of what came back from parking, the store keeps nothing behind the cursor.
+        let ahead = |key: &&UnitKey| key.sequence >= row.cursor(key.stream).sequence;
+        let ahead: HashSet<UnitKey> = stored.ahead.iter().filter(ahead).copied().collect();
+        assert_eq!(resume.ahead, ahead);
+        assert_eq!(resume.parked, parked);
+        let by_id = |runs: &[RunRow]| -> BTreeMap<String, RunRow> {
+            runs.iter()
+                .map(|run| (run.id.clone(), run.clone()))
+                .collect()
+        };
+        assert_eq!(by_id(&resume.runs), by_id(&stored.runs));
+        for (stream, cursor) in &stored.cursors {
+            assert_eq!(row.cursor(*stream), *cursor);
+        }
+        resume
+    }
+
+    /// No effect is missing, and none happened twice or out of order.
+    pub(super) fn judge_product(&self) {
+        self.vendor.judge(&self.works);
     }
 
     /// One step. Sometimes the process dies before the commit, or between commit and sending.
@@ -392,22 +478,33 @@ impl World {
     fn commit(&mut self, decisions: Vec<Decision<()>>) -> Vec<Delivery<()>> {
         let mut deliveries = Vec::new();
         let mut closed = Vec::new();
+        let mut delta = DeliveryDelta {
+            subscription: SUBSCRIPTION.to_owned(),
+            owner_epoch: 1,
+            ..DeliveryDelta::default()
+        };
         for decision in decisions {
             self.judge_decision(&decision);
             let stored = &mut self.stored;
             match decision {
                 Decision::Deliver(delivery) => deliveries.push(delivery),
-                Decision::Done { work, .. } => {
+                Decision::Done { work, outcome, .. } => {
+                    if stored.parked.contains_key(&work.key) {
+                        delta.unpark.push(work.key);
+                    }
+                    delta.done.push(done(work.key, outcome));
                     stored.done.insert(work.key);
                     stored.ahead.insert(work.key);
                     stored.parked.remove(&work.key);
                     stored.attempts.remove(&work.key);
                 }
                 Decision::Park { work, parking, .. } => {
+                    delta.park.push(parked(&work, &parking, self.now));
                     stored.parked.insert(work.key, parking != Parking::Waiting);
                     stored.ahead.insert(work.key);
                 }
                 Decision::Attempts(key, count) => {
+                    delta.attempts.push((key, count));
                     stored.attempts.insert(key, count);
                 }
                 Decision::RunClosed(run) => closed.push(run),
@@ -417,15 +514,22 @@ impl World {
         }
         let stored = &mut self.stored;
         stored.runs.retain(|run| !closed.contains(&run.id));
-        let opened = deliveries.iter().filter_map(|d| d.new_run.clone());
-        stored.runs.extend(opened);
+        let opened = deliveries
+            .iter()
+            .filter_map(|d: &Delivery<()>| d.new_run.clone());
+        let opened: Vec<RunRow> = opened.collect();
+        stored.runs.extend(opened.clone());
+        delta.runs_open = opened;
+        delta.runs_close = closed;
         for stream in Stream::ALL {
             let cursor = self.engine.cursor(stream);
             if stored.cursors.insert(stream, cursor) != Some(cursor) {
                 let passed = |key: &UnitKey| key.stream == stream && key.sequence < cursor.sequence;
                 stored.ahead.retain(|key| !passed(key));
+                delta.cursors.push((stream, cursor));
             }
         }
+        ready(self.store.commit(delta));
         deliveries
     }
 
