@@ -1,14 +1,14 @@
-//! Starts the long programs of `tests/e2e`: faults on purpose, and measurements.
+//! Starts the long programs beside the tests: faults on purpose, and measurements.
 //! Behind `cargo xtask faults` and `cargo xtask bench`.
 //! Must never interpret the arguments: they belong to the program.
-//! Read next: `tests/e2e/src/bin/`.
+//! Read next: `tests/e2e/src/bin/`, `tests/bench/src/main.rs`.
 
 use anyhow::Result;
 
 use crate::steps::execute;
 use crate::workspace::Workspace;
 
-/// A program of `tests/e2e` that is run by hand.
+/// A program that is run by hand.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Program {
     Faults,
@@ -20,6 +20,13 @@ impl Program {
         match self {
             Self::Faults => "faults",
             Self::Bench => "bench",
+        }
+    }
+
+    fn package(self) -> &'static str {
+        match self {
+            Self::Faults => "musubi-e2e",
+            Self::Bench => "musubi-bench",
         }
     }
 
@@ -43,7 +50,7 @@ pub(crate) fn run(workspace: &Workspace, program: Program, arguments: &[String])
 
     let mut run = workspace.cargo(&["run", "--quiet", "--locked"]);
     run.args(program.profile())
-        .args(["-p", "musubi-e2e", "--bin", name, "--"])
+        .args(["-p", program.package(), "--bin", name, "--"])
         .args(arguments);
     execute(&mut run)
 }
