@@ -22,10 +22,13 @@ pub const PAYLOAD_DEPTH_MAX: usize = 32;
 
 /// Publish requests that wait for the sequencer of one municipality.
 pub const PUBLISH_QUEUE_REQUESTS: usize = 256;
+/// Publish requests that are judged or wait, over all municipalities. Twice what a full group
+/// commit needs: more of them would make all of them late, and none of them faster.
+pub const PUBLISH_CALLS_MAX: usize = 128;
 /// Bytes of all publish requests that are judged or wait, over all municipalities.
 pub const PUBLISH_WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// Wait that a publisher is asked for when too much waits already.
-pub const OVERLOAD_RETRY: Duration = Duration::from_millis(200);
+pub const OVERLOAD_RETRY: Duration = Duration::from_millis(500);
 /// Units that the sequencer commits together.
 pub const PUBLISH_BATCH_UNITS: usize = 512;
 /// Held units that one accepted unit may release in one step; the rest follow in the next.

@@ -20,7 +20,7 @@ struct Package {
     present: fn() -> bool,
 }
 
-const PACKAGES: [Package; 3] = [
+const PACKAGES: [Package; 4] = [
     Package {
         name: "python3-venv",
         present: python_venv_present,
@@ -32,6 +32,10 @@ const PACKAGES: [Package; 3] = [
     Package {
         name: "strace",
         present: || succeeds("strace", &["--version"]),
+    },
+    Package {
+        name: "faketime",
+        present: || succeeds("faketime", &["--version"]),
     },
 ];
 

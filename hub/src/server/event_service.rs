@@ -324,11 +324,13 @@ impl EventService for Events {
         request: Request<PublishRequest>,
     ) -> Result<Response<PublishResponse>, Status> {
         let caller = self.0.tokens.caller(&request)?;
+        // Before anything is judged: a refusal must cost next to nothing.
+        let _call = self.0.publish_calls.enter(1)?;
         let request = request.into_inner();
+        let _bytes = self.0.publish_bytes.enter(request.encoded_len())?;
         let m = municipality(&request.municipality)?;
         check_source(&caller, &m, &request.source)?;
         check_request(&request)?;
-        let _pass = self.0.publish_bytes.enter(request.encoded_len())?;
         let town = self.0.town(&m).await?;
         let answers = publish(&self.0, &town, request).await?;
         Ok(Response::new(PublishResponse { answers }))

@@ -32,7 +32,7 @@ use crate::event::{Municipality, Pseudonyms, Stream};
 use crate::grants::GrantTable;
 use crate::limits::{
     ATTACH_RETRY, ATTACH_STREAMS_MAX, CONNECTION_STREAMS_MAX, DRAIN_TIMEOUT, KEEPALIVE_INTERVAL,
-    KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, OVERLOAD_RETRY, PUBLISH_WAITING_BYTES,
+    KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, OVERLOAD_RETRY, PUBLISH_CALLS_MAX, PUBLISH_WAITING_BYTES,
 };
 use crate::log::LogError;
 use crate::log::sqlite::SqliteLog;
@@ -93,6 +93,8 @@ pub struct Hub {
     pub commons: Commons,
     /// Known clients.
     pub tokens: Tokens,
+    /// Publish requests that may still come in.
+    pub publish_calls: Gate,
     /// Bytes that publish requests may still hold.
     pub publish_bytes: Gate,
     /// Streams that adapters may still open.
@@ -153,6 +155,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let hub = Arc::new(Hub {
         commons,
         tokens,
+        publish_calls: Gate::new(PUBLISH_CALLS_MAX, OVERLOAD_RETRY),
         publish_bytes: Gate::new(PUBLISH_WAITING_BYTES, OVERLOAD_RETRY),
         attach_streams: Gate::new(ATTACH_STREAMS_MAX, ATTACH_RETRY),
         towns: Mutex::default(),

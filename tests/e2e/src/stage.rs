@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -16,6 +17,7 @@ use crate::wait::{wait_for_text, wait_until_blocking};
 #[derive(Debug, Clone)]
 pub struct Stage {
     folder: PathBuf,
+    environment: Vec<(String, String)>,
 }
 
 impl Stage {
@@ -23,7 +25,23 @@ impl Stage {
     pub fn new(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
+            environment: Vec::new(),
         }
+    }
+
+    /// The same, with further variables for every process.
+    #[must_use]
+    pub fn with_environment(mut self, environment: &[(String, String)]) -> Self {
+        self.environment.extend_from_slice(environment);
+        self
+    }
+
+    /// A command for the `musubi` binary, with the stage's variables.
+    pub fn musubi(&self) -> Result<Command> {
+        let mut command = musubi()?;
+        let pairs = self.environment.iter();
+        command.envs(pairs.map(|(name, value)| (name, value)));
+        Ok(command)
     }
 
     /// A folder of the story, made when it is missing.
@@ -40,7 +58,7 @@ impl Stage {
 
     /// The adapter of a product.
     pub fn adapter(&self, hub: &str, product: &str, settings: &[String]) -> Result<Process> {
-        let mut command = musubi()?;
+        let mut command = self.musubi()?;
         command.args(["adapter", "run", "--product", product, "--hub", hub]);
         command.args(["--municipality", MUNICIPALITY]);
         for setting in settings {
@@ -61,7 +79,7 @@ impl Stage {
 
     /// The registry, which plays a town's files into `tsubame/out`.
     pub fn registry(&self, town: &Path, pace_ms: u32) -> Result<Process> {
-        let mut command = musubi()?;
+        let mut command = self.musubi()?;
         command.args(["product", "tsubame", "--town"]).arg(town);
         command.arg("--out").arg(self.folder("tsubame/out")?);
         command.arg("--data").arg(self.folder("tsubame/data")?);
@@ -72,7 +90,7 @@ impl Stage {
     /// A product with a REST interface; returns its address too.
     pub async fn rest_product(&self, product: &str) -> Result<(Process, String)> {
         let told = self.run().join(format!("{product}.address"));
-        let mut command = musubi()?;
+        let mut command = self.musubi()?;
         command.args(["product", product, "--data"]);
         command.arg(self.folder(product)?);
         command.args(["--listen", "127.0.0.1:0", "--address-file"]);
@@ -85,7 +103,7 @@ impl Stage {
     /// The old pension product with its exchange folder.
     pub fn hinoki(&self, night_ms: u32) -> Result<(Process, PathBuf)> {
         let exchange = self.folder("hinoki/exchange")?;
-        let mut command = musubi()?;
+        let mut command = self.musubi()?;
         command.args(["product", "hinoki", "--exchange"]);
         command.arg(&exchange);
         command.arg("--data").arg(self.folder("hinoki/data")?);
@@ -102,7 +120,7 @@ impl Stage {
 
     /// The insurance product on a database.
     pub fn momiji(&self, name: &str, database: &str) -> Result<Process> {
-        let mut command = musubi()?;
+        let mut command = self.musubi()?;
         command.args(["product", "momiji", "--database", database]);
         Process::spawn(name, command, &self.run())
     }

@@ -1,8 +1,9 @@
 //! Faults as tests: each row harms a running hub and judges what is left.
 //! Beside the product; it sees processes, files and the network, as the end-to-end tests do.
 //! Must never pass a row that did not harm anything.
-//! Read next: `network.rs`, `data.rs`, `overload.rs`.
+//! Read next: `network.rs`, `data.rs`, `load.rs`.
 
+pub mod clock;
 pub mod data;
 pub mod dice;
 pub mod load;

@@ -35,7 +35,7 @@ const CREDITS: u32 = 64;
 pub struct Published {
     /// Ids that were acknowledged, with subject and version.
     pub acknowledged: BTreeMap<String, (String, u32)>,
-    /// From the first sending to the acknowledgement.
+    /// From the sending that was acknowledged to its acknowledgement.
     pub latencies: Vec<Duration>,
     /// Attempts without an answer, or that failed.
     pub failed: u64,
@@ -112,8 +112,8 @@ async fn publish_until_answered(
     event: Event,
     published: &mut Published,
 ) -> Result<()> {
-    let started = Instant::now();
     loop {
+        let started = Instant::now();
         let call = client.publish(vec![vec![event.clone()]]);
         let pause = match timeout(CALL, call).await {
             Ok(Ok(answers)) => {
@@ -181,6 +181,14 @@ impl Taker {
         let (system, product) = (system.to_owned(), product.to_owned());
         let task = tokio::spawn(take_for_ever(client, system, product, Arc::clone(&journal)));
         Self { journal, task }
+    }
+
+    /// Ends it, and starts another one on the same product.
+    pub fn replace(&mut self, client: Client, system: &str, product: &str) {
+        self.task.abort();
+        let (system, product) = (system.to_owned(), product.to_owned());
+        let journal = Arc::clone(&self.journal);
+        self.task = tokio::spawn(take_for_ever(client, system, product, journal));
     }
 
     /// What it did so far.

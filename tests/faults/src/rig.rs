@@ -3,7 +3,7 @@
 //! Must never compare with a count that a process kept in memory.
 //! Read next: `network.rs`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +13,7 @@ use musubi_e2e::registry::Registry;
 use musubi_e2e::stage::Stage;
 use musubi_e2e::town::{Row, Table, town_7};
 use musubi_e2e::{Client, Hub, Process, wait_until};
+use musubi_proto::hub::v1::{StoredEvent, Stream};
 
 use crate::proxy::Proxy;
 use crate::retrying::Retrying;
@@ -36,10 +37,12 @@ pub struct Rig {
     registry: Registry,
     files: Vec<Vec<Vec<Row>>>,
     rows: u64,
-    ledger: std::path::PathBuf,
+    ledger: PathBuf,
     retrying: Option<Retrying>,
-    /// Adapters of product and registry.
-    pub adapters: Vec<Process>,
+    adapters: [Process; 2],
+    settings: Vec<String>,
+    out: PathBuf,
+    stage: Stage,
     _product: Process,
 }
 
@@ -55,8 +58,20 @@ pub enum Requests {
 impl Rig {
     /// Starts all of it on a small town, and waits until its snapshot is with the product.
     pub async fn start(folder: &Path, seed: u64, requests: Requests) -> Result<Self> {
-        let stage = Stage::new(folder);
-        let hub = Hub::start(folder).await?;
+        Self::start_in(folder, seed, requests, &[]).await
+    }
+
+    /// The same with further variables for hub, adapters and product.
+    pub async fn start_in(
+        folder: &Path,
+        seed: u64,
+        requests: Requests,
+        environment: &[(String, String)],
+    ) -> Result<Self> {
+        let stage = Stage::new(folder).with_environment(environment);
+        let mut serve = stage.musubi()?;
+        serve.arg("serve");
+        let hub = Hub::start_as(folder, serve).await?;
         let client = hub.client()?;
         client.bind(SYSTEM, PRODUCT).await?;
         client.bind_source("tsubame").await?;
@@ -69,7 +84,7 @@ impl Rig {
         };
         let target = retrying.as_ref().map_or(url, Retrying::url);
         let product = Proxy::start(target.trim_start_matches("http://"), seed).await?;
-        let settings = [
+        let settings = vec![
             format!("address={}", product.url()),
             "connect_timeout_ms=1000".to_owned(),
             "request_timeout_ms=1000".to_owned(),
@@ -92,7 +107,10 @@ impl Rig {
             rows: 0,
             ledger: stage.folder(PRODUCT)?.join("kaede.db"),
             retrying,
-            adapters: vec![kaede, tsubame],
+            adapters: [kaede, tsubame],
+            settings,
+            out,
+            stage,
             _product: process,
             hub,
         };
@@ -110,10 +128,35 @@ impl Rig {
         Ok(true)
     }
 
+    /// Ends each adapter in order, and starts the next edition of it.
+    pub fn restart_adapters(&mut self) -> Result<()> {
+        let [kaede, tsubame] = &mut self.adapters;
+        for adapter in [&mut *kaede, &mut *tsubame] {
+            let status = adapter.stop()?;
+            ensure!(status.success(), "{} ended with {status}", adapter.name());
+        }
+        let url = self.adapter.url();
+        *kaede = self.stage.adapter(&url, PRODUCT, &self.settings)?;
+        *tsubame = self.stage.registry_adapter(&self.source.url(), &self.out)?;
+        Ok(())
+    }
+
+    /// Ends the hub in order, and starts the next edition of it.
+    pub async fn restart_hub(&mut self) -> Result<()> {
+        let status = self.hub.process().stop()?;
+        ensure!(status.success(), "the hub ended with {status}");
+        self.hub.restart().await
+    }
+
+    /// Everything in the live stream of the log.
+    pub async fn logged(&self) -> Result<Vec<StoredEvent>> {
+        self.client.log(Stream::Live).await
+    }
+
     /// Waits until everything handed out is in the log and with the product, at most `limit`.
     pub async fn settle_within(&self, limit: Duration) -> Result<()> {
         wait_until(limit, "everything at the product", async || {
-            let logged = self.client.log(musubi_proto::hub::v1::Stream::Live).await?;
+            let logged = self.logged().await?;
             ensure!(logged.len() as u64 >= self.rows, "{} logged", logged.len());
             let own = self.client.subscription(SYSTEM).await?;
             let counts = own.counts.unwrap_or_default();
@@ -141,7 +184,7 @@ impl Rig {
         while self.next_file()? {}
         self.settle().await?;
         let mut wrong = Vec::new();
-        let logged = self.client.log(musubi_proto::hub::v1::Stream::Live).await?;
+        let logged = self.logged().await?;
         if logged.len() as u64 != self.rows {
             wrong.push(format!("{} rows, {} in the log", self.rows, logged.len()));
         }
