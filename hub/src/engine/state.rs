@@ -501,14 +501,17 @@ impl<P: Clone + AfterImage> Engine<P> {
         if !self.pace.wants_probe(now_ms) || !self.ready.is_empty() {
             return;
         }
-        let due = self.due.iter().copied();
-        let mut may = due.filter(|(_, id)| {
-            let item = self.items.get(id);
-            item.is_some_and(|item| item.not_before <= now_ms)
-        });
-        if let Some((at, id)) = may.next() {
-            self.due.remove(&(at, id));
-            self.requeue(id, Phase::Queued);
+        let not_before = |id: &u64| self.items.get(id).map_or(now_ms, |item| item.not_before);
+        let mut due = self.due.iter().copied();
+        match due.find(|(_, id)| not_before(id) <= now_ms) {
+            Some((at, id)) => {
+                self.due.remove(&(at, id));
+                self.requeue(id, Phase::Queued);
+            }
+            None => {
+                let soonest = self.due.iter().map(|(_, id)| not_before(id)).min();
+                self.pace.probe_at(soonest);
+            }
         }
     }
 

@@ -98,6 +98,15 @@ pub enum Command {
     Overview(oneshot::Sender<Overview>),
 }
 
+/// What came before a runner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Past {
+    /// Nothing: the subscription has just begun.
+    New,
+    /// A process that ended, and may have sent what the store does not know of.
+    Recovered,
+}
+
 /// Handle to a runner.
 #[derive(Clone, Debug)]
 pub struct Runner {
@@ -118,7 +127,12 @@ impl Runner {
     }
 
     /// Starts the task for a subscription.
-    pub fn start(shared: Shared, row: SubscriptionRow, stop: CancellationToken) -> Self {
+    pub fn start(
+        shared: Shared,
+        row: SubscriptionRow,
+        past: Past,
+        stop: CancellationToken,
+    ) -> Self {
         let (commands, queue) = mpsc::channel(crate::limits::RUNNER_QUEUE);
         let id = row.id.clone();
         let live_tail = shared.log.watch_tail(&shared.municipality, Stream::Live);
@@ -128,6 +142,7 @@ impl Runner {
             row,
             session: None,
             next_session: 1,
+            past,
             filled_before_cut: false,
             closed_out: 0,
             resume_parked: false,
@@ -147,6 +162,7 @@ struct State {
     row: SubscriptionRow,
     session: Option<Session>,
     next_session: u64,
+    past: Past,
     /// No filling subscription of the serving binding is open any more.
     filled_before_cut: bool,
     /// Epoch of the binding before whose cut everything is closed.

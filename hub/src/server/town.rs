@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::registry::GrantVersions;
-use super::runner::{Command, Overview, Runner, Shared};
+use super::runner::{Command, Overview, Past, Runner, Shared};
 use super::status::{Failure, not_found};
 use crate::event::{Municipality, Position, Pseudonyms};
 use crate::grants::GrantTable;
@@ -130,7 +130,7 @@ impl Town {
         };
         let sequencer = Sequencer::start(parts).await?;
         for row in commons.store.subscriptions(&municipality).await? {
-            start_runner(&commons, &shared, &runners, row);
+            start_runner(&commons, &shared, &runners, row, Past::Recovered);
         }
         crate::telemetry::watch(&commons, &municipality);
         tokio::spawn(pass_on_filled(runners.clone(), filled_queue));
@@ -384,13 +384,19 @@ fn lock(runners: &Runners) -> std::sync::MutexGuard<'_, HashMap<String, Runner>>
     runners.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn start_runner(commons: &Commons, shared: &Shared, runners: &Runners, row: SubscriptionRow) {
+fn start_runner(
+    commons: &Commons,
+    shared: &Shared,
+    runners: &Runners,
+    row: SubscriptionRow,
+    past: Past,
+) {
     let mut runners = lock(runners);
     let id = row.id.clone();
     if !row.closed && !runners.contains_key(&id) {
         runners.insert(
             id,
-            Runner::start(shared.clone(), row, commons.stop.child_token()),
+            Runner::start(shared.clone(), row, past, commons.stop.child_token()),
         );
     }
 }
@@ -500,7 +506,7 @@ impl Applier {
 
     async fn put(&self, row: SubscriptionRow) -> Result<(), StoreError> {
         self.commons.store.put_subscription(row.clone()).await?;
-        start_runner(&self.commons, &self.shared, &self.runners, row);
+        start_runner(&self.commons, &self.shared, &self.runners, row, Past::New);
         Ok(())
     }
 

@@ -91,6 +91,13 @@ impl Pace {
         self.down.is_some() && self.may_start(now_ms)
     }
 
+    /// Nothing may be sent before this time; `None`: until something else is read.
+    pub(super) fn probe_at(&mut self, soonest: Option<i64>) {
+        if let (Some(down), Some(soonest)) = (&mut self.down, soonest) {
+            down.next_probe = down.next_probe.max(soonest);
+        }
+    }
+
     /// When a delivery may start although none may now; `None` when an answer or an opening
     /// decides.
     pub(super) fn wake_at(&self) -> Option<i64> {

@@ -158,6 +158,7 @@ impl<P: Clone + AfterImage> Engine<P> {
             Some(Answered::Unknown(refusal)) if self.settings.on_unknown == OnUnknown::Park => {
                 let reason = "OUTCOME_UNKNOWN".to_owned();
                 let refusal = Refusal { reason, ..refusal };
+                self.note_put_off(id, 0, moment);
                 self.park(id, Parking::Refused(refusal), decisions);
             }
             Some(Answered::Unknown(refusal)) => {
@@ -169,6 +170,7 @@ impl<P: Clone + AfterImage> Engine<P> {
             // Behind a refused unit of its run: parked with it already. Otherwise the adapter
             // said nothing about it, and it goes again.
             None => {
+                self.note_put_off(id, 0, moment);
                 if let Some(item) = self.items.get_mut(&id) {
                     item.unknown = true;
                     let at = moment.now_ms + retry_delay_ms(1, 0, moment.jitter);
@@ -218,6 +220,19 @@ impl<P: Clone + AfterImage> Engine<P> {
         self.park(id, Parking::Refused(refusal), decisions);
     }
 
+    /// The receiver did not take a unit now: noted for the unit and for the receiver as a whole.
+    fn note_put_off(&mut self, id: u64, after_ms: u64, moment: Moment) {
+        let Some(item) = self.items.get_mut(&id) else {
+            return;
+        };
+        let Moment { now_ms, jitter, .. } = moment;
+        let asked_ms = after_ms.min(RETRY_AFTER_MAX.as_millis() as u64) as i64;
+        item.not_before = now_ms + asked_ms;
+        let subjects = &item.work.subjects;
+        self.pace
+            .put_off(moment.delivery, subjects, asked_ms, now_ms, jitter);
+    }
+
     fn put_off(
         &mut self,
         id: u64,
@@ -226,16 +241,12 @@ impl<P: Clone + AfterImage> Engine<P> {
         moment: Moment,
         decisions: &mut Vec<Decision<P>>,
     ) {
+        let was_down = self.pace.is_down();
+        self.note_put_off(id, after_ms, moment);
         let Some(item) = self.items.get_mut(&id) else {
             return;
         };
         let Moment { now_ms, jitter, .. } = moment;
-        let asked_ms = after_ms.min(RETRY_AFTER_MAX.as_millis() as u64) as i64;
-        item.not_before = now_ms + asked_ms;
-        let was_down = self.pace.is_down();
-        let subjects = &item.work.subjects;
-        self.pace
-            .put_off(moment.delivery, subjects, asked_ms, now_ms, jitter);
         if was_down {
             // The receiver, not this unit, is in trouble: its own schedule stands still.
             item.attempt = item.attempt.saturating_sub(1);

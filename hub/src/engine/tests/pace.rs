@@ -50,6 +50,40 @@ fn a_receiver_that_puts_everybody_off_is_probed_with_one_delivery() {
 }
 
 #[test]
+fn a_receiver_that_names_a_time_is_not_probed_before() {
+    let mut bench = town(DOWN_SUBJECTS);
+    for place in 1..=DOWN_SUBJECTS as u64 {
+        bench.answer(live(place), &after(40_000));
+    }
+    assert_eq!(bench.engine.wake_at(), Some(40_000));
+    assert_eq!(bench.live(&["Z"]), Seen::default());
+    assert_eq!(bench.at(39_999), Seen::default());
+    assert_eq!(bench.at(40_000).delivered.len(), 1);
+}
+
+#[test]
+fn a_probe_that_is_not_answered_is_followed_by_another() {
+    let mut bench = town(DOWN_SUBJECTS);
+    for place in 1..=DOWN_SUBJECTS as u64 {
+        bench.answer(live(place), &again());
+    }
+    let mut probes = 0;
+    for _ in 0..20 {
+        let Some(at) = bench.engine.wake_at() else {
+            break;
+        };
+        for keys in bench.at(at).delivered {
+            probes += 1;
+            let delivery = bench.number(keys[0]);
+            bench.in_flight.remove(&delivery);
+            let answers = Vec::new();
+            bench.step(Input::Receipt { delivery, answers });
+        }
+    }
+    assert!(probes > 5, "{probes}");
+}
+
+#[test]
 fn one_subject_that_is_put_off_for_ever_is_not_a_receiver_that_is_down() {
     let mut bench = Bench::new();
     bench.live(&["A"]);

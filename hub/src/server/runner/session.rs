@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::payload::Payload;
-use super::{AttachAsk, State};
+use super::{AttachAsk, Past, State};
 use crate::engine::{
     Answered, Decision, Delivery, Engine, Input, OnUnknown, Refusal, Resume, Settings,
 };
@@ -127,7 +127,7 @@ impl State {
             runs: store.runs(id).await?,
             stopped: self.stopped(),
             // Attempts of a former session of this process are noted.
-            maybe_sent: self.next_session == 1,
+            maybe_sent: self.past == Past::Recovered && self.next_session == 1,
         })
     }
 
