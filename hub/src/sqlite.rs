@@ -21,11 +21,35 @@ mod wal;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reading connections of one file.
 const READERS_MAX: u32 = 3;
-/// Page cache of a writing connection, as SQLite wants it: KiB, negative. Small, so that a hub of
+/// Page cache of a reading connection, as SQLite wants it: KiB, negative. Small, so that a hub of
 /// 200,000 residents needs little more memory than one of 1,000: the system's own cache serves.
-const WRITER_CACHE: &str = "-1024";
-/// Page cache of a reading connection.
 const READER_CACHE: &str = "-256";
+
+/// How a file is laid out and written.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    /// Page of a new file, in bytes.
+    page_bytes: u32,
+    /// Page cache of the writing connection, as SQLite wants it: KiB, negative.
+    writer_cache: &'static str,
+    /// Pages of the write-ahead log from which on it is folded into the file.
+    checkpoint_pages: &'static str,
+}
+
+/// For rows that are appended and read in order. An event of 1 KiB fits into a page with others;
+/// in a small page it would take a page of its own for its tail.
+pub(crate) const IN_ORDER: Layout = Layout {
+    page_bytes: 16_384,
+    writer_cache: "-1024",
+    checkpoint_pages: "1000",
+};
+/// For rows that are looked up by name: each publish touches pages all over the file, so they stay
+/// small, are kept in memory and are folded in together.
+pub(crate) const BY_NAME: Layout = Layout {
+    page_bytes: 4_096,
+    writer_cache: "-6144",
+    checkpoint_pages: "4000",
+};
 
 /// A file cannot be opened.
 #[derive(Debug, Error)]
@@ -120,15 +144,18 @@ pub(crate) async fn open_writer(
     path: &Path,
     version: i64,
     schema: &'static str,
+    layout: &Layout,
 ) -> Result<SqliteConnection, OpenError> {
     let failed = |source| not_opened(path, source);
     let mut connection = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
+        .page_size(layout.page_bytes)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
-        .pragma("cache_size", WRITER_CACHE)
+        .pragma("cache_size", layout.writer_cache)
+        .pragma("wal_autocheckpoint", layout.checkpoint_pages)
         .connect()
         .await
         .map_err(failed)?;

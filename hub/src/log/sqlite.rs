@@ -55,7 +55,7 @@ impl SqliteLog {
     /// Opens or creates the file.
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
         sqlite::check_wal(path)?;
-        let writer = sqlite::open_writer(path, SCHEMA_VERSION, SCHEMA).await?;
+        let writer = sqlite::open_writer(path, SCHEMA_VERSION, SCHEMA, &sqlite::IN_ORDER).await?;
         let readers = sqlite::open_readers(path).await?;
         Ok(Self {
             writer: Mutex::new(writer),

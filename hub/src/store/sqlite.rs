@@ -31,7 +31,8 @@ impl SqliteStore {
     /// Opens or creates the file.
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
         let schema = include_str!("sqlite/schema.sql");
-        let mut writer = sqlite::open_writer(path, SCHEMA_VERSION, schema).await?;
+        let mut writer =
+            sqlite::open_writer(path, SCHEMA_VERSION, schema, &sqlite::BY_NAME).await?;
         sqlite::seal::unseal(path, &mut writer).await?;
         let readers = sqlite::open_readers(path).await?;
         Ok(Self {

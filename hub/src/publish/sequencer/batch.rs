@@ -85,6 +85,7 @@ async fn try_publish(parts: &Parts, group: Vec<Batch>) -> Result<Vec<Vec<Answer>
     };
     let source = first.source.clone();
     let mut view = view_of(parts, &source, &group).await?;
+    let anything_held = !view.held.is_empty();
     let mut plan = Plan::default();
     let mut pending: Vec<Vec<Pending>> = Vec::with_capacity(group.len());
     let mut cursor = None;
@@ -99,7 +100,9 @@ async fn try_publish(parts: &Parts, group: Vec<Batch>) -> Result<Vec<Vec<Answer>
         }
         pending.push(answers);
     }
-    let (positions, held_ids) = write(parts, &source, plan, cursor, &mut view).await?;
+    // Without held units nothing can wait for what is accepted here.
+    let versions = (anything_held || !plan.hold.is_empty()).then_some(&view.versions);
+    let (positions, held_ids) = write(parts, &source, plan, cursor, versions).await?;
     let answer = |pending: Pending| match pending {
         Pending::Ready(answer) => answer,
         Pending::Accepted(index) => Answer::Accepted {
@@ -152,14 +155,20 @@ async fn view_of(parts: &Parts, source: &str, group: &[Batch]) -> Result<View, P
             }
         }
     }
-    let mut held = parts.store.held_behind(m, source, &subjects).await?;
+    // Side by side: they read the same moment, for nobody else writes meanwhile.
+    let (mut held, known, versions, snapshot_complete) = tokio::try_join!(
+        async { Ok::<_, PublishError>(parts.store.held_behind(m, source, &subjects).await?) },
+        async { Ok(parts.store.known(m, source, &ids).await?) },
+        async { Ok(parts.store.versions(m, source, &subjects).await?) },
+        snapshot_complete(parts, source),
+    )?;
     held.extend(named_corrections(parts, source, group, &held).await?);
     held.sort_by(|one, other| one.id.cmp(&other.id));
     Ok(View {
-        known: parts.store.known(m, source, &ids).await?,
-        versions: parts.store.versions(m, source, &subjects).await?,
+        known,
+        versions,
         held: held.iter().map(open_held).collect(),
-        snapshot_complete: snapshot_complete(parts, source).await?,
+        snapshot_complete,
     })
 }
 
@@ -202,14 +211,14 @@ fn open_held(row: &HeldRow) -> OpenHeld {
     }
 }
 
-/// Claims, appends and commits; returns the position of each accepted unit's last event and the
-/// ids of the held units.
+/// Claims, appends and commits; lets follow what waited, where `versions` are given. Returns the
+/// position of each accepted unit's last event and the ids of the held units.
 async fn write(
     parts: &Parts,
     source: &str,
     plan: Plan,
     cursor: Option<String>,
-    view: &mut View,
+    versions: Option<&HashMap<Subject, u32>>,
 ) -> Result<(Vec<Position>, Vec<String>), PublishError> {
     let Plan {
         accepted,
@@ -228,13 +237,9 @@ async fn write(
     let events = accepted.iter().flat_map(|(_, unit)| &unit.events);
     let subjects = events.map(|event| event.claim.subject.clone());
     let subjects: HashSet<Subject> = subjects.chain(freed).collect();
-    release(
-        parts,
-        source,
-        subjects.into_iter().collect(),
-        &view.versions,
-    )
-    .await?;
+    if let Some(versions) = versions {
+        release(parts, source, subjects.into_iter().collect(), versions).await?;
+    }
     Ok((positions, held_ids))
 }
 

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use self::commit::{apply, claims_json, put_events};
+use self::commit::{apply, put_events};
 use super::{SqliteStore, failed, json_list};
 use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream, Subject};
@@ -186,7 +186,7 @@ impl PublishStore for SqliteStore {
         let durability = claim_durability(claims);
         let mut writer = self.writer.lock(durability).await.map_err(&failed)?;
         let mut transaction = writer.begin().await.map_err(&failed)?;
-        let rows = claims_json(claims.iter().map(|claim| (source, claim, None)));
+        let rows: Vec<_> = claims.iter().map(|claim| (source, claim, None)).collect();
         put_events(&mut transaction, m, &rows)
             .await
             .map_err(&failed)?;

@@ -4,8 +4,9 @@ CREATE TABLE event (
   type TEXT NOT NULL, subject TEXT NOT NULL, version INTEGER NOT NULL, file TEXT NOT NULL,
   line INTEGER NOT NULL, published_ms INTEGER NOT NULL, traceparent TEXT NOT NULL,
   stream INTEGER, position INTEGER,
+  -- Rows stand in the order of publishing; only the short keys are scattered.
   PRIMARY KEY (municipality, id)
-) WITHOUT ROWID;
+);
 CREATE INDEX event_subject ON event (municipality, subject, version);
 CREATE TABLE version (
   municipality TEXT NOT NULL, source TEXT NOT NULL, subject TEXT NOT NULL,

@@ -3,8 +3,8 @@
 //! Must never place an event without closing what was held for it.
 //! Read next: `store/publish.rs`.
 
-use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::{held_id, held_number, state_number};
 use crate::event::{Municipality, Position, Stream};
@@ -13,61 +13,49 @@ use crate::store::{
     Claim, HeldKind, HeldState, NewHeld, Placed, ProtectionMark, PublishDelta, SnapshotMark,
 };
 
-/// A list of claims for `json_each`; stream and position are null while they are not placed.
-pub(super) fn claims_json<'a>(
-    claims: impl Iterator<Item = (&'a str, &'a Claim, Option<(Stream, Position)>)>,
-) -> String {
-    let rows: Vec<_> = claims
-        .map(|(source, claim, at)| {
-            let digest: String = claim
-                .digest
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            serde_json::json!([
-                claim.id,
-                source,
-                digest,
-                claim.event_type,
-                claim.subject.0,
-                claim.version,
-                claim.file,
-                claim.line,
-                claim.published_ms,
-                claim.traceparent,
-                at.map(|(stream, _)| stream.number()),
-                at.map(|(_, position)| position.0),
-            ])
-        })
-        .collect();
-    json_list(&rows)
-}
+/// Rows of one statement.
+const ROWS_PER_STATEMENT: usize = 64;
 
-/// Writes claims, placed or not, with one statement.
+/// A claim on its way into the index, with its source, and with its place once it has one.
+pub(super) type EventRow<'a> = (&'a str, &'a Claim, Option<(Stream, Position)>);
+
+/// Writes claims, placed or not, many with one statement.
 pub(super) async fn put_events(
     connection: &mut SqliteConnection,
     m: &Municipality,
-    rows: &str,
+    rows: &[EventRow<'_>],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO event (municipality, id, source, digest, type, subject, version, file, line,
-           published_ms, traceparent, stream, position)
-         SELECT $1, c.value->>0, c.value->>1, unhex(c.value->>2), c.value->>3, c.value->>4,
-           c.value->>5, c.value->>6, c.value->>7, c.value->>8, c.value->>9, c.value->>10,
-           c.value->>11
-         FROM json_each($2) c WHERE true ORDER BY c.key
-         ON CONFLICT (municipality, id) DO UPDATE
-           SET stream = excluded.stream, position = excluded.position WHERE position IS NULL",
-    )
-    .bind(m.as_str())
-    .bind(rows)
-    .execute(connection)
-    .await?;
+    for rows in rows.chunks(ROWS_PER_STATEMENT) {
+        let mut statement = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO event (municipality, id, source, digest, type, subject, version, file,
+               line, published_ms, traceparent, stream, position) ",
+        );
+        statement.push_values(rows, |mut row, (source, claim, at)| {
+            row.push_bind(m.as_str())
+                .push_bind(&claim.id)
+                .push_bind(*source)
+                .push_bind(&claim.digest)
+                .push_bind(&claim.event_type)
+                .push_bind(&claim.subject.0)
+                .push_bind(i64::from(claim.version))
+                .push_bind(&claim.file)
+                .push_bind(claim.line as i64)
+                .push_bind(claim.published_ms)
+                .push_bind(&claim.traceparent)
+                .push_bind(at.map(|(stream, _)| stream.number()))
+                .push_bind(at.map(|(_, position)| position.0 as i64));
+        });
+        statement.push(
+            " ON CONFLICT (municipality, id) DO UPDATE
+               SET stream = excluded.stream, position = excluded.position WHERE position IS NULL",
+        );
+        statement.build().execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
-/// Places events, and releases the waiting units that hold them. A recovered event may lack its
-/// claim when the store is older than the log.
+/// Places events, and closes what was held for them. A recovered event may lack its claim when the
+/// store is older than the log.
 async fn place(
     connection: &mut SqliteConnection,
     m: &Municipality,
@@ -76,14 +64,37 @@ async fn place(
     if placed.is_empty() {
         return Ok(());
     }
-    let rows = claims_json(placed.iter().map(|one| {
-        (
-            one.source.as_str(),
-            &one.claim,
-            Some((one.stream, one.position)),
-        )
-    }));
+    let rows: Vec<EventRow<'_>> = placed
+        .iter()
+        .map(|one| {
+            let place = (one.stream, one.position);
+            (one.source.as_str(), &one.claim, Some(place))
+        })
+        .collect();
     put_events(connection, m, &rows).await?;
+    if !anything_held(connection, m).await? {
+        return Ok(());
+    }
+    release(connection, m, placed).await?;
+    close_corrected(connection, m, placed).await
+}
+
+async fn anything_held(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM held WHERE municipality = $1 AND state < 3)")
+        .bind(m.as_str())
+        .fetch_one(connection)
+        .await
+}
+
+/// Releases the waiting units that hold placed events.
+async fn release(
+    connection: &mut SqliteConnection,
+    m: &Municipality,
+    placed: &[Placed],
+) -> Result<(), sqlx::Error> {
     let ids: Vec<&str> = placed.iter().map(|one| one.claim.id.as_str()).collect();
     let released: Vec<i64> = sqlx::query_scalar(
         "SELECT DISTINCT e.number FROM held_event e JOIN held h ON h.number = e.number
@@ -292,7 +303,6 @@ pub(super) async fn apply(
     delta: &PublishDelta,
 ) -> Result<Vec<String>, sqlx::Error> {
     place(connection, m, &delta.placed).await?;
-    close_corrected(connection, m, &delta.placed).await?;
     for (held, by) in &delta.corrected {
         close(connection, m, held_number(held), HeldState::Corrected, by).await?;
     }
