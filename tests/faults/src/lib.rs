@@ -6,9 +6,12 @@
 pub mod clock;
 pub mod data;
 pub mod dice;
+pub mod judged;
 pub mod load;
 pub mod network;
 pub mod proxy;
 pub mod retrying;
 pub mod rig;
+pub mod row;
+pub mod rows;
 pub mod wire;

@@ -1,20 +1,21 @@
-//! F1 to F7, F10 and F12: wrong, large, doubled and foreign data, each once in the test run.
+//! F1 to F7, F10 and F12: wrong, large, doubled and foreign data.
 //! A clean answer, nothing kept of what was refused, and the hub goes on.
 //! Must never ask less of a wrong request than its reason and field.
-//! Read next: `src/data.rs`, `src/wire.rs`.
+//! Read next: `../data.rs`, `../wire.rs`.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a row fails by a panic, which its report names"
+)]
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use musubi_e2e::event::{event, moved, moved_within};
 use musubi_e2e::hub::{reason_and_field, reason_and_field_of};
 use musubi_e2e::receiver::{Receiver, receipt};
 use musubi_e2e::{Client, Hub};
-use musubi_faults::data::{fuzz, request, unit};
-use musubi_faults::load::Taker;
-use musubi_faults::wire::{ATTACH, PUBLISH, Wire, field, frame, nested_groups, varint};
 use musubi_proto::google::rpc::Status as RpcStatus;
 use musubi_proto::hub::v1::attach_request::Request;
 use musubi_proto::hub::v1::attach_response::Response;
@@ -24,36 +25,100 @@ use musubi_proto::hub::v1::{
     PublishResponse, Receipt, Stream,
 };
 use prost::Message;
-use tempfile::TempDir;
 use tonic::Code;
 use uuid::{NoContext, Timestamp, Uuid};
 
-const SEED: u64 = 20_260_402;
+use crate::data::{fuzz, request, unit};
+use crate::judged::judged;
+use crate::load::Taker;
+use crate::row::{Ctx, Row, RowReport};
+use crate::wire::{ATTACH, PUBLISH, Wire, field, frame, nested_groups, varint};
+
 const SYSTEM: &str = "010";
 const PRODUCT: &str = "test-tax";
 const MIB: usize = 1024 * 1024;
 /// How much more a hub may hold after a wrong request.
 const GROWTH_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
+/// F1 to F7, F10, F12.
+pub const ROWS: &[Row] = &[
+    Row {
+        name: "F1",
+        what: "the same id again, with the same and with other content",
+        accept: "same acknowledgement and no second entry; refused as ALREADY_EXISTS",
+        count: 3,
+        run: |ctx| judged(f1(ctx)),
+    },
+    Row {
+        name: "F2",
+        what: "a version is left out, repeated, or goes back",
+        accept: "held or refused, never delivered out of order",
+        count: 2,
+        run: |ctx| judged(f2(ctx)),
+    },
+    Row {
+        name: "F3",
+        what: "an enum value and a field that the contract does not know",
+        accept: "refused; kept, and withheld from receivers",
+        count: 1,
+        run: |ctx| judged(f3(ctx)),
+    },
+    Row {
+        name: "F4",
+        what: "older and newer sources, adapters and hubs",
+        accept: "what is unknown is passed over or refused by name, I1–I3: 0",
+        count: 1,
+        run: |ctx| judged(f4(ctx)),
+    },
+    Row {
+        name: "F5",
+        what: "messages that are too large, too many, or too deep",
+        accept: "refused, memory at most 32 MiB more",
+        count: 1,
+        run: |ctx| judged(f5(ctx)),
+    },
+    Row {
+        name: "F6",
+        what: "broken frames, broken messages, and valid requests changed at random",
+        accept: "a status for each, no panic, nothing of it kept",
+        count: 20000,
+        run: |ctx| judged(f6(ctx)),
+    },
+    Row {
+        name: "F7",
+        what: "a compression bomb",
+        accept: "refused, memory at most 32 MiB more",
+        count: 1,
+        run: |ctx| judged(f7(ctx)),
+    },
+    Row {
+        name: "F10",
+        what: "empty values and the longest ones",
+        accept: "taken whole or refused with the field, never cut",
+        count: 1,
+        run: |ctx| judged(f10(ctx)),
+    },
+    Row {
+        name: "F12",
+        what: "ids of a clock that goes back",
+        accept: "accepted; an id is only an identifier",
+        count: 20,
+        run: |ctx| judged(f12(ctx)),
+    },
+];
+
 struct Scene {
     client: Client,
     hub: Hub,
     wire: Wire,
-    _folder: TempDir,
 }
 
-async fn scene() -> Scene {
-    let folder = tempfile::tempdir().unwrap();
-    let hub = Hub::start(folder.path()).await.unwrap();
+async fn scene(folder: &Path) -> Scene {
+    let hub = Hub::start(folder).await.unwrap();
     let client = hub.client().unwrap();
     client.bind(SYSTEM, PRODUCT).await.unwrap();
     let wire = Wire::connect(&hub).await.unwrap();
-    Scene {
-        client,
-        hub,
-        wire,
-        _folder: folder,
-    }
+    Scene { client, hub, wire }
 }
 
 impl Scene {
@@ -75,6 +140,16 @@ impl Scene {
             .into_iter()
             .map(|stored| stored.event.unwrap())
             .collect()
+    }
+
+    /// So much was tried, and every rule held.
+    async fn report(&self, injected: u64, notes: Vec<String>) -> RowReport {
+        RowReport {
+            injected,
+            published: self.logged().await.len() as u64,
+            notes,
+            ..RowReport::default()
+        }
     }
 
     fn resident(&mut self) -> u64 {
@@ -113,9 +188,8 @@ async fn receiver(scene: &Scene) -> Receiver {
         .unwrap()
 }
 
-#[tokio::test]
-async fn f1_the_same_id_is_acknowledged_again_and_other_content_is_refused() {
-    let scene = scene().await;
+async fn f1(ctx: Ctx) -> RowReport {
+    let scene = scene(&ctx.folder).await;
     let first = moved("0000012345", 1).unwrap();
     let accepted = scene.accept(first.clone()).await;
     for _ in 0..3 {
@@ -144,11 +218,11 @@ async fn f1_the_same_id_is_acknowledged_again_and_other_content_is_refused() {
     let logged = scene.logged().await;
     assert_eq!(logged.len(), 1);
     assert_eq!(logged[0].data, first.data);
+    scene.report(4, Vec::new()).await
 }
 
-#[tokio::test]
-async fn f2_a_gap_is_held_a_repeat_and_a_step_back_are_refused_and_order_stays() {
-    let scene = scene().await;
+async fn f2(ctx: Ctx) -> RowReport {
+    let scene = scene(&ctx.folder).await;
     let taker = Taker::start(scene.client.clone(), SYSTEM, PRODUCT);
     let person = "0000012345";
     for version in [1, 2] {
@@ -173,11 +247,11 @@ async fn f2_a_gap_is_held_a_repeat_and_a_step_back_are_refused_and_order_stays()
         .map(|effect| effect.2)
         .collect();
     assert_eq!(versions, [1, 2, 3, 4, 5]);
+    scene.report(4, Vec::new()).await
 }
 
-#[tokio::test]
-async fn f3_an_unknown_enum_value_is_refused_and_an_unknown_field_is_kept_and_withheld() {
-    let scene = scene().await;
+async fn f3(ctx: Ctx) -> RowReport {
+    let scene = scene(&ctx.folder).await;
     let mut payload = moved_within().unwrap();
     payload.record.as_mut().unwrap().gender = 99;
     let wrong = event("0000012345", 1, payload.encode_to_vec());
@@ -202,11 +276,11 @@ async fn f3_an_unknown_enum_value_is_refused_and_an_unknown_field_is_kept_and_wi
     assert!(!bytes.windows(secret.len()).any(|part| part == secret));
     receiver.answer(&delivery, Outcome::Applied).await.unwrap();
     scene.client.wait_until_delivered(&[SYSTEM]).await.unwrap();
+    scene.report(3, Vec::new()).await
 }
 
-#[tokio::test]
-async fn f4_older_and_newer_peers_are_understood_as_far_as_they_can_be() {
-    let mut scene = scene().await;
+async fn f4(ctx: Ctx) -> RowReport {
+    let mut scene = scene(&ctx.folder).await;
     // A newer source: fields of the request and of the envelope that this hub does not know.
     let later = field(900, b"later");
     let mut bytes = request(vec![unit(vec![moved("0000012345", 1).unwrap()])]).encode_to_vec();
@@ -257,6 +331,7 @@ async fn f4_older_and_newer_peers_are_understood_as_far_as_they_can_be() {
     receiver.answer(&again, Outcome::Applied).await.unwrap();
     scene.client.wait_until_delivered(&[SYSTEM]).await.unwrap();
     scene.assert_sound("0000012361").await;
+    scene.report(5, Vec::new()).await
 }
 
 /// Requests that are too large or too deep, each with what it is called.
@@ -287,15 +362,15 @@ fn oversized() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn f5_what_is_too_large_or_too_deep_is_refused_within_its_memory() {
-    let mut scene = scene().await;
+async fn f5(ctx: Ctx) -> RowReport {
+    let mut notes = Vec::new();
+    let mut scene = scene(&ctx.folder).await;
     scene.assert_sound("0000012353").await;
     for (what, bytes) in oversized() {
         let before = scene.resident();
         let said = scene.wire.message(PUBLISH, &bytes).await.unwrap();
         let grown = scene.resident().saturating_sub(before);
-        println!("{what}: {:?}, {grown} bytes more", said.code());
+        notes.push(format!("{what}: {:?}, {grown} bytes more", said.code()));
         assert!(grown <= GROWTH_BYTES_MAX, "{what}: {grown}");
         match said.code() {
             Some(Code::Ok) => {
@@ -310,11 +385,18 @@ async fn f5_what_is_too_large_or_too_deep_is_refused_within_its_memory() {
     }
     assert_eq!(scene.logged().await.len(), 1, "nothing of them is kept");
     scene.assert_sound("0000012361").await;
+    scene.report(8, notes).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn f6_broken_frames_and_messages_get_a_status() {
-    let mut scene = scene().await;
+async fn f6(ctx: Ctx) -> RowReport {
+    let mut report = f6_frames(ctx.within("frames")).await;
+    report.add(f6_changed(ctx.within("changed")).await);
+    report
+}
+
+async fn f6_frames(ctx: Ctx) -> RowReport {
+    let mut notes = Vec::new();
+    let mut scene = scene(&ctx.folder).await;
     let right = request(vec![unit(vec![moved("0000012345", 1).unwrap()])]).encode_to_vec();
     let text_that_is_none = field(1, &[0xff, 0xfe]);
     let half = frame(0, &right)[..right.len() / 2].to_vec();
@@ -334,7 +416,7 @@ async fn f6_broken_frames_and_messages_get_a_status() {
     for (what, body) in cases {
         let said = scene.wire.send(PUBLISH, &[], body).await.unwrap();
         let code = said.code();
-        println!("{what}: {code:?}");
+        notes.push(format!("{what}: {code:?}"));
         let clean = [
             Code::InvalidArgument,
             Code::Internal,
@@ -348,19 +430,20 @@ async fn f6_broken_frames_and_messages_get_a_status() {
     }
     assert!(scene.logged().await.is_empty());
     scene.assert_sound("0000012361").await;
+    scene.report(9, notes).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn f6_twenty_thousand_changed_requests_get_a_status_and_harm_nothing() {
-    let mut scene = scene().await;
-    let fuzzed = fuzz(&scene.hub, 20_000, SEED).await.unwrap();
-    println!("{} requests: {:?}", fuzzed.sent, fuzzed.codes);
+async fn f6_changed(ctx: Ctx) -> RowReport {
+    let mut scene = scene(&ctx.folder).await;
+    let fuzzed = fuzz(&scene.hub, u64::from(ctx.count), ctx.seed)
+        .await
+        .unwrap();
     assert!(
         fuzzed.violations.is_empty(),
         "{:?}",
         &fuzzed.violations[..5]
     );
-    assert_eq!(fuzzed.sent, 20_000);
+    assert_eq!(fuzzed.sent, u64::from(ctx.count));
     assert!(fuzzed.codes.len() > 3, "{:?}", fuzzed.codes);
     // What was kept can be read, and is delivered.
     let kept = scene.logged().await.len();
@@ -368,6 +451,9 @@ async fn f6_twenty_thousand_changed_requests_get_a_status_and_harm_nothing() {
     scene.assert_sound("0000012361").await;
     scene.client.wait_until_delivered(&[SYSTEM]).await.unwrap();
     assert_eq!(taker.journal().effects.len(), kept + 1);
+    scene
+        .report(fuzzed.sent, vec![format!("{:?}", fuzzed.codes)])
+        .await
 }
 
 /// So many bytes of zero, by `gzip`.
@@ -389,9 +475,9 @@ fn bomb(mebibytes: usize) -> Vec<u8> {
     output.stdout
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn f7_a_compression_bomb_is_refused_within_its_memory() {
-    let mut scene = scene().await;
+async fn f7(ctx: Ctx) -> RowReport {
+    let mut notes = Vec::new();
+    let mut scene = scene(&ctx.folder).await;
     scene.assert_sound("0000012353").await;
     let bomb = bomb(200);
     assert!(bomb.len() < MIB, "200 MiB in {} bytes", bomb.len());
@@ -400,7 +486,7 @@ async fn f7_a_compression_bomb_is_refused_within_its_memory() {
         let headers = [("grpc-encoding", encoding)];
         let said = scene.wire.send(PUBLISH, &headers, frame(1, &bomb)).await;
         let code = said.unwrap().code();
-        println!("{encoding}: {code:?}");
+        notes.push(format!("{encoding}: {code:?}"));
         assert!(
             matches!(code, Some(Code::Unimplemented | Code::Internal)),
             "{encoding}: {code:?}"
@@ -409,6 +495,7 @@ async fn f7_a_compression_bomb_is_refused_within_its_memory() {
     let grown = scene.resident().saturating_sub(before);
     assert!(grown <= GROWTH_BYTES_MAX, "{grown}");
     scene.assert_sound("0000012361").await;
+    scene.report(4, notes).await
 }
 
 fn with_building(version: u32, text: &str) -> Event {
@@ -418,9 +505,8 @@ fn with_building(version: u32, text: &str) -> Event {
     event("0000012345", version, payload.encode_to_vec())
 }
 
-#[tokio::test]
-async fn f10_empty_and_longest_values_are_taken_whole_or_refused_never_cut() {
-    let scene = scene().await;
+async fn f10(ctx: Ctx) -> RowReport {
+    let scene = scene(&ctx.folder).await;
     let mut version = 0;
     let mut sent = Vec::new();
     // Four bytes and one character each: characters count, not bytes.
@@ -470,11 +556,11 @@ async fn f10_empty_and_longest_values_are_taken_whole_or_refused_never_cut() {
     };
     let said = scene.wire.message(ATTACH, &unsaid.encode_to_vec()).await;
     assert_eq!(said.unwrap().code(), Some(Code::InvalidArgument));
+    scene.report(8, Vec::new()).await
 }
 
-#[tokio::test]
-async fn f12_ids_of_a_clock_that_goes_back_are_ids_and_nothing_else() {
-    let scene = scene().await;
+async fn f12(ctx: Ctx) -> RowReport {
+    let scene = scene(&ctx.folder).await;
     let taker = Taker::start(scene.client.clone(), SYSTEM, PRODUCT);
     let mut ids = Vec::new();
     for version in 1..=20_u32 {
@@ -489,4 +575,5 @@ async fn f12_ids_of_a_clock_that_goes_back_are_ids_and_nothing_else() {
     let effects = taker.journal().effects;
     let applied: Vec<&String> = effects.iter().map(|effect| &effect.0).collect();
     assert_eq!(applied, ids.iter().collect::<Vec<_>>());
+    scene.report(20, Vec::new()).await
 }

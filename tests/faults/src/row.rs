@@ -1,0 +1,169 @@
+//! What a row of the fault matrix is, and the list of them.
+//! Behind `cargo xtask faults` and the tests, which run the same code with other counts.
+//! Must never call a row passed that injected nothing.
+//! Read next: `rows.rs`, `history.rs`.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::rows;
+
+/// What a run is told.
+#[derive(Debug, Clone)]
+pub struct Ctx {
+    /// An empty folder; what a failed run leaves in it is kept.
+    pub folder: PathBuf,
+    /// How often the fault is injected, at each of its points.
+    pub count: u32,
+    /// Decides everything that is drawn.
+    pub seed: u64,
+    /// For rows that go on for a time.
+    pub minutes: Option<u64>,
+    /// Another town's folder, for rows that play one.
+    pub town: Option<PathBuf>,
+    /// Mean time between two faults, for rows that draw moments.
+    pub interval: Duration,
+}
+
+impl Ctx {
+    /// A run in a folder with everything else as the tests have it.
+    pub fn new(folder: impl Into<PathBuf>, count: u32, seed: u64) -> Self {
+        Self {
+            folder: folder.into(),
+            count,
+            seed,
+            minutes: None,
+            town: None,
+            interval: Duration::from_millis(900),
+        }
+    }
+
+    /// A folder of its own inside this run's.
+    #[must_use]
+    pub fn within(&self, name: &str) -> Self {
+        Self {
+            folder: self.folder.join(name),
+            ..self.clone()
+        }
+    }
+}
+
+/// What came of a row.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RowReport {
+    /// Faults that were injected.
+    pub injected: u64,
+    /// Events acknowledged.
+    pub published: u64,
+    /// Effects at receivers.
+    pub delivered: u64,
+    /// What was wrong.
+    pub violations: Vec<String>,
+    /// What else is worth knowing.
+    pub notes: Vec<String>,
+    /// What this machine cannot do, by name.
+    pub cannot: Vec<String>,
+}
+
+impl RowReport {
+    /// Adds what another part of the row came to.
+    pub fn add(&mut self, other: Self) {
+        self.injected += other.injected;
+        self.published += other.published;
+        self.delivered += other.delivered;
+        self.violations.extend(other.violations);
+        self.notes.extend(other.notes);
+        self.cannot.extend(other.cannot);
+    }
+
+    /// Whether the row did harm, could do all of it, and nothing was wrong afterwards.
+    pub fn passed(&self) -> bool {
+        self.injected > 0 && self.violations.is_empty() && self.cannot.is_empty()
+    }
+
+    /// One line for a table.
+    pub fn line(&self) -> String {
+        let verdict = match (self.passed(), self.cannot.is_empty()) {
+            (true, _) => "ok",
+            (false, false) => "CANNOT",
+            (false, true) => "FAILED",
+        };
+        format!(
+            "{verdict}: {} injected, {} published, {} delivered, {} violations",
+            self.injected,
+            self.published,
+            self.delivered,
+            self.violations.len()
+        )
+    }
+}
+
+/// A row under way. Rows run on one thread each, so nothing of them needs to move between threads.
+pub type Running = Pin<Box<dyn Future<Output = Result<RowReport>>>>;
+
+/// A row of the matrix.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Its name, such as `A1`.
+    pub name: &'static str,
+    /// The fault.
+    pub what: &'static str,
+    /// What must hold.
+    pub accept: &'static str,
+    /// Count when none is given.
+    pub count: u32,
+    /// Runs it.
+    pub run: fn(Ctx) -> Running,
+}
+
+/// All rows, in the order of the matrix.
+pub fn all() -> Vec<Row> {
+    rows::ALL
+        .iter()
+        .flat_map(|group| group.iter().copied())
+        .collect()
+}
+
+/// The row of a name, in any case.
+pub fn find(name: &str) -> Option<Row> {
+    all()
+        .into_iter()
+        .find(|row| row.name.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_without_harm_or_with_something_impossible_has_not_passed() {
+        let harmed = RowReport {
+            injected: 1,
+            ..RowReport::default()
+        };
+        assert!(harmed.passed());
+        assert!(!RowReport::default().passed());
+        let impossible = RowReport {
+            cannot: vec!["loop mounts".to_owned()],
+            ..harmed.clone()
+        };
+        assert!(!impossible.passed() && impossible.line().starts_with("CANNOT"));
+        let wrong = RowReport {
+            violations: vec!["I1".to_owned()],
+            ..harmed
+        };
+        assert!(!wrong.passed() && wrong.line().starts_with("FAILED"));
+    }
+
+    #[test]
+    fn each_row_has_one_name() {
+        let mut names: Vec<&str> = all().iter().map(|row| row.name).collect();
+        let before = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), before);
+    }
+}
