@@ -10,8 +10,10 @@ pub(crate) mod case;
 pub(crate) mod events;
 pub(crate) mod held;
 pub(crate) mod parked;
+pub(crate) mod resume;
 pub(crate) mod serve;
 pub(crate) mod source;
+pub(crate) mod stop;
 pub(crate) mod subscriptions;
 
 use anyhow::Result;
@@ -49,6 +51,10 @@ pub(crate) enum Command {
     /// Units that a product refused, with all that waits behind them
     #[command(subcommand)]
     Parked(parked::ParkedCommand),
+    /// Stop the delivery to one system, or to all
+    Stop(stop::Args),
+    /// Let a stopped system go on, or all of them
+    Resume(resume::Args),
     /// What operators did, with who and why
     #[command(subcommand)]
     Acts(acts::ActsCommand),
@@ -89,6 +95,8 @@ impl Command {
             Self::Source(command) => command.run(access).await,
             Self::Held(command) => command.run(access).await,
             Self::Parked(command) => command.run(access).await,
+            Self::Stop(args) => stop::run(args, access).await,
+            Self::Resume(args) => resume::run(args, access).await,
             Self::Acts(command) => command.run(access).await,
             Self::Case(command) => command.run(access).await,
             Self::Product(command) => {
@@ -106,11 +114,37 @@ impl Command {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Act {
     /// Who does it
-    #[arg(long, env = "USER", default_value = "operator", value_name = "NAME")]
+    #[arg(long, env = "USER", value_name = "NAME")]
     pub(crate) operator: String,
     /// Why
-    #[arg(long, default_value = "not said", value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT")]
     pub(crate) reason: String,
+}
+
+/// Whether an act is only said, and not done.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct DryRun {
+    /// Say what would be done, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Reads an age such as `90s`, `30m`, `2h` or `3d`.
+pub(crate) fn age(text: &str) -> Result<prost_types::Duration, String> {
+    let wrong = || "an age is a number with s, m, h or d, such as 2h".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let number = text.strip_suffix(unit).unwrap_or_default();
+    let number: i64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.checked_mul(seconds).filter(|all| *all >= 0);
+    let seconds = seconds.ok_or_else(wrong)?;
+    Ok(prost_types::Duration { seconds, nanos: 0 })
 }
 
 /// A token that is cancelled by Ctrl-C or by the signal to terminate.

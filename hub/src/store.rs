@@ -13,7 +13,7 @@ pub mod memory;
 pub mod publish;
 pub mod sqlite;
 
-pub use acts::{ActRow, ActStore, NewAct};
+pub use acts::{ActRow, ActStore, NewAct, ParkedFilter};
 pub use delivery::{
     BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, Done, HistoryRow, OutcomeTally,
     ParkedRow, ParkedState, Pause, PausedBy, RunRow, SubscriptionRow, UnitKey,

@@ -161,6 +161,9 @@ impl<P: Clone + AfterImage> Engine<P> {
             Input::Unit(unit) => self.offer(unit, &mut decisions),
             Input::Frontier(stream, cursor) => self.track(stream).frontier = cursor,
             Input::Parked(works) => self.offer_parked(works, &mut decisions),
+            Input::Unparked(subjects) => {
+                self.parked.retain(|subject, _| !subjects.contains(subject));
+            }
             Input::Replay(works) => self.offer_again(works, Origin::Replay, &mut decisions),
             Input::Stopped(stopped) => {
                 self.stopped = stopped;
@@ -232,6 +235,11 @@ impl<P: Clone + AfterImage> Engine<P> {
     pub fn may_return(&self, keys: impl IntoIterator<Item = UnitKey>) -> bool {
         let mut keys = keys.into_iter();
         keys.all(|key| key.sequence < self.frontier(key.stream).sequence)
+    }
+
+    /// True while this unit is in the lanes or at the product.
+    pub fn holds(&self, key: UnitKey) -> bool {
+        self.by_key.contains_key(&key)
     }
 
     /// When something is to be done next although nothing happens.

@@ -133,6 +133,8 @@ pub enum Input<P> {
     /// Parked units are to be delivered again, in order; their subjects are parked no more. Wants
     /// all parked units of these subjects, and `may_return`.
     Parked(Vec<Work<P>>),
+    /// Nothing of these subjects is parked any more: an operator skipped it.
+    Unparked(Vec<Subject>),
     /// Units that were delivered before are delivered once more, in order, through the same lanes.
     Replay(Vec<Work<P>>),
     /// The binding is stopped, or goes on.

@@ -12,25 +12,26 @@ use musubi_proto::hub::v1::{
     GetCaseResponse, GetHeldRequest, GetHeldResponse, GetParkedRequest, GetParkedResponse,
     ListActsRequest, ListActsResponse, ListHeldRequest, ListHeldResponse, ListParkedRequest,
     ListParkedResponse, ListSubscriptionsRequest, ListSubscriptionsResponse, OutcomeCounts,
-    RetryParkedRequest, RetryParkedResponse, Subscription,
+    PausedBy as WirePausedBy, ResumeRequest, ResumeResponse, RetryParkedRequest,
+    RetryParkedResponse, SkipParkedRequest, SkipParkedResponse, StopRequest, StopResponse,
+    Subscription,
 };
-use tokio::sync::oneshot;
 use tonic::{Code, Request, Response, Status};
 
 use super::auth::{Role, municipality};
-use super::runner::{Command, Overview};
+use super::runner::Overview;
 use super::serve::Hub;
-use super::status::{Failure, invalid, not_found};
+use super::status::{Failure, invalid};
 use super::town::{Town, subscription_id};
 use crate::event::{Municipality, Stream};
-use crate::limits::IDENTIFIER_CHARS_MAX;
-use crate::publish::sequencer::PublishError;
-use crate::store::{BindingRow, BindingState, NewAct, UnitKey};
+use crate::limits::{IDENTIFIER_CHARS_MAX, RECEIPT_TEXT_CHARS_MAX};
+use crate::store::{BindingRow, BindingState, NewAct, PausedBy, UnitKey};
 
 mod acts;
 mod cases;
 mod held;
 mod parked;
+mod repair;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -52,6 +53,12 @@ fn wire_binding(binding: &BindingRow, attached: &str) -> Binding {
         BindingState::Serving => WireBindingState::Serving,
         BindingState::Replaced => WireBindingState::Replaced,
     };
+    let paused_by = match binding.paused.as_ref().map(|pause| pause.by) {
+        None => WirePausedBy::Unspecified,
+        Some(PausedBy::Adapter) => WirePausedBy::Adapter,
+        Some(PausedBy::Hub) => WirePausedBy::Hub,
+        Some(PausedBy::Operator) => WirePausedBy::Operator,
+    };
     Binding {
         product: binding.product.clone(),
         epoch: binding.epoch,
@@ -64,6 +71,7 @@ fn wire_binding(binding: &BindingRow, attached: &str) -> Binding {
             .as_ref()
             .map(|pause| pause.reason.clone())
             .unwrap_or_default(),
+        paused_by: paused_by as i32,
     }
 }
 
@@ -107,14 +115,24 @@ fn wire_subscription(overview: &Overview) -> Subscription {
     }
 }
 
+/// Checks that an act says who does it and why.
+fn who_and_why(operator: &str, reason: &str) -> Result<(), Failure> {
+    for (field, text, what) in [
+        ("operator", operator, "say who does it"),
+        ("reason", reason, "say why"),
+    ] {
+        let length = text.chars().count();
+        if text.trim().is_empty() || length > RECEIPT_TEXT_CHARS_MAX {
+            let message = format!("{what}, in at most {RECEIPT_TEXT_CHARS_MAX} characters");
+            return Err(invalid(field, &message));
+        }
+    }
+    Ok(())
+}
+
 /// Checks the words of a change.
 fn words(operator: &str, reason: &str, names: [(&str, &str); 2]) -> Result<(), Failure> {
-    if operator.trim().is_empty() {
-        return Err(invalid("operator", "say who does it"));
-    }
-    if reason.trim().is_empty() {
-        return Err(invalid("reason", "say why"));
-    }
+    who_and_why(operator, reason)?;
     for (field, value) in names {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
         if value.is_empty() || value.len() > IDENTIFIER_CHARS_MAX || !value.chars().all(plain) {
@@ -278,31 +296,37 @@ impl AdminService for Admin {
     ) -> Result<Response<RetryParkedResponse>, Status> {
         let m = municipality_of(&request.get_ref().subscription)?;
         let town = self.town(&request, m.as_str()).await?;
-        let ask = request.into_inner();
-        words(
-            &ask.operator,
-            &ask.reason,
-            [("operator", "x"), ("operator", "x")],
-        )?;
-        let Some(runner) = town.runner(&ask.subscription) else {
-            return Err(not_found("subscription", &ask.subscription).into());
-        };
-        let key = (ask.sequence > 0).then(|| unit_key(ask.stream, ask.sequence, ask.member));
-        let (reply, answer) = oneshot::channel();
-        let stopped = || Failure::from(PublishError::Stopped);
-        let command = Command::RetryParked(key, reply);
-        runner.commands.send(command).await.map_err(|_| stopped())?;
-        let units = answer
-            .await
-            .map_err(|_| stopped())?
-            .map_err(Failure::from)?;
-        tracing::info!(
-            subscription = ask.subscription,
-            operator = ask.operator,
-            units,
-            "parked units are delivered again"
-        );
-        Ok(Response::new(RetryParkedResponse { units }))
+        Ok(Response::new(
+            repair::retry(&town, request.into_inner()).await?,
+        ))
+    }
+
+    async fn skip_parked(
+        &self,
+        request: Request<SkipParkedRequest>,
+    ) -> Result<Response<SkipParkedResponse>, Status> {
+        let m = municipality_of(&request.get_ref().subscription)?;
+        let town = self.town(&request, m.as_str()).await?;
+        Ok(Response::new(
+            repair::skip(&town, request.into_inner()).await?,
+        ))
+    }
+
+    async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopResponse>, Status> {
+        let town = self.town(&request, &request.get_ref().municipality).await?;
+        Ok(Response::new(
+            repair::stop(&town, request.into_inner()).await?,
+        ))
+    }
+
+    async fn resume(
+        &self,
+        request: Request<ResumeRequest>,
+    ) -> Result<Response<ResumeResponse>, Status> {
+        let town = self.town(&request, &request.get_ref().municipality).await?;
+        Ok(Response::new(
+            repair::resume(&town, request.into_inner()).await?,
+        ))
     }
 
     async fn list_acts(

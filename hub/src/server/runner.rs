@@ -26,10 +26,12 @@ mod due;
 mod parked;
 mod payload;
 mod reader;
+mod repair;
 mod session;
 mod view;
 
 pub use payload::Payload;
+pub use repair::{Repair, RepairAsk, RepairError, RepairReport};
 pub use view::Overview;
 
 use session::Session;
@@ -89,8 +91,11 @@ pub enum Command {
     Receipt(u64, Box<Receipt>),
     /// The stream ended.
     Detach(u64),
-    /// Deliver parked units again; all when no key is named. Answers how many.
-    RetryParked(Option<UnitKey>, oneshot::Sender<Result<u64, StoreError>>),
+    /// An act of an operator, or its dry run.
+    Repair(
+        Box<RepairAsk>,
+        oneshot::Sender<Result<RepairReport, RepairError>>,
+    ),
     /// Bindings changed: read the row again, then answer. A session of a product that is bound no
     /// more has ended by then.
     Refresh(oneshot::Sender<()>),
@@ -124,6 +129,14 @@ impl Runner {
         if self.commands.send(Command::Refresh(reply)).await.is_ok() && done.await.is_err() {
             tracing::debug!("a runner ended while it was refreshed");
         }
+    }
+
+    /// Has the runner carry out an act; `None` when it ended at shutdown.
+    pub async fn repair(&self, ask: RepairAsk) -> Option<Result<RepairReport, RepairError>> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Repair(Box::new(ask), reply);
+        self.commands.send(command).await.ok()?;
+        answer.await.ok()
     }
 
     /// Starts the task for a subscription.
@@ -258,13 +271,13 @@ impl State {
                     self.drop_session();
                 }
             }
-            Command::RetryParked(key, reply) => {
+            Command::Repair(ask, reply) => {
                 // What was decided and is not stored yet may park more of the same subjects.
                 if let Err(error) = self.commit().await {
                     report(&self.row.id, &error);
                     self.drop_session();
                 }
-                let outcome = self.retry_parked(key).await;
+                let outcome = self.repair(&ask).await;
                 drop(reply.send(outcome));
             }
             Command::Refresh(reply) => {

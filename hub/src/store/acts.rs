@@ -5,8 +5,8 @@
 
 use async_trait::async_trait;
 
-use super::{StoreError, UnitKey};
-use crate::event::Municipality;
+use super::{ParkedRow, ParkedState, StoreError, UnitKey};
+use crate::event::{Municipality, Subject};
 
 /// An act to record.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -58,7 +58,37 @@ pub struct ActRow {
     pub act: NewAct,
 }
 
-/// The role of acts.
+/// Which parked units are looked for; an empty filter finds all.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ParkedFilter {
+    /// In one of these states; empty: in any.
+    pub states: Vec<ParkedState>,
+    /// Last refused with this reason.
+    pub reason: Option<String>,
+    /// Parked before this time, in milliseconds since 1970.
+    pub before_ms: Option<i64>,
+    /// Of this subject.
+    pub subject: Option<Subject>,
+}
+
+impl ParkedFilter {
+    /// True when a unit is one of those looked for.
+    pub fn finds(&self, row: &ParkedRow) -> bool {
+        let any = self.states.is_empty();
+        (any || self.states.contains(&row.state))
+            && self
+                .reason
+                .as_ref()
+                .is_none_or(|reason| *reason == row.reason)
+            && self.before_ms.is_none_or(|before| row.at_ms < before)
+            && self
+                .subject
+                .as_ref()
+                .is_none_or(|subject| row.subjects.contains(subject))
+    }
+}
+
+/// The role of acts, and of what is looked up for them.
 #[async_trait]
 pub trait ActStore: Send + Sync + std::fmt::Debug {
     /// Records an act that no delta carries.
@@ -72,4 +102,12 @@ pub trait ActStore: Send + Sync + std::fmt::Debug {
     ) -> Result<Vec<ActRow>, StoreError>;
     /// Acts on one parked unit, oldest first; also after it ended.
     async fn acts_on(&self, subscription: &str, key: UnitKey) -> Result<Vec<ActRow>, StoreError>;
+    /// Parked units that a filter finds, behind a key, in order of sequence.
+    async fn find_parked(
+        &self,
+        subscription: &str,
+        filter: &ParkedFilter,
+        after: Option<UnitKey>,
+        limit: usize,
+    ) -> Result<Vec<ParkedRow>, StoreError>;
 }

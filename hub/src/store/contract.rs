@@ -224,6 +224,7 @@ fn parked(key: UnitKey, state: ParkedState, subjects: &[&str], event_ids: &[&str
         attempts: 3,
         at_ms: 1_700_000_000_003,
         due_ms: (state == ParkedState::Due).then_some(1_700_000_900_000 + key.sequence as i64),
+        revision: 1,
         position: Position(40 + key.sequence),
         event_ids: names(event_ids),
         content: Sealed::seal(vec![0, 159, 146, 150]),

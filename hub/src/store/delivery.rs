@@ -241,6 +241,9 @@ pub struct ParkedRow {
     pub at_ms: i64,
     /// When it is tried again, in milliseconds since 1970; `None` unless it is due.
     pub due_ms: Option<i64>,
+    /// Rises with each refusal and each act: what an operator saw is still so. The store counts;
+    /// what a delta says is not read.
+    pub revision: u64,
     /// Position of the unit's last event.
     pub position: Position,
     /// Ids of its events.

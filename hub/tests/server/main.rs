@@ -17,5 +17,6 @@ mod parked;
 mod protect;
 mod publish;
 mod refusals;
+mod repair;
 mod stage;
 mod swap;

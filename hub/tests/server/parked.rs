@@ -9,9 +9,9 @@ use prost::Message;
 
 use super::stage::{Adapter, Hub, TOWN, failed, ids, moved, until};
 
-const PENSION: &str = "142042/026";
+pub(crate) const PENSION: &str = "142042/026";
 
-async fn list(hub: &Hub, size: u32, token: &str) -> (Vec<ParkedUnit>, String) {
+pub(crate) async fn list(hub: &Hub, size: u32, token: &str) -> (Vec<ParkedUnit>, String) {
     let ask = ListParkedRequest {
         municipality: TOWN.to_owned(),
         page_size: size,
@@ -46,7 +46,7 @@ async fn retry(hub: &Hub, sequence: u64) -> u64 {
 }
 
 /// Three events of one person of which the first was refused, and one of somebody else.
-async fn refuse(hub: &Hub, hinoki: &mut Adapter) -> Vec<String> {
+pub(crate) async fn refuse(hub: &Hub, hinoki: &mut Adapter) -> Vec<String> {
     let mut published = Vec::new();
     for (name, version) in [("0000000001", 1), ("0000000001", 2), ("0000000002", 1)] {
         let event = moved(name, version);
@@ -202,7 +202,8 @@ async fn a_case_shows_every_hop_of_an_event() {
         .iter()
         .map(|s| s.step.as_str())
         .collect();
-    assert_eq!(steps, ["published", "appended", "parked"]);
+    let refused = ["routed", "attempted", "receipt", "parked"];
+    assert_eq!(steps, [&["published", "appended"], &refused[..]].concat());
     let last = found.cases[0].steps.last().unwrap();
     assert_eq!((last.outcome(), last.attempt), (Outcome::Rejected, 1));
     let found = hub

@@ -3,7 +3,9 @@
 //! Must never show payloads or a 宛名番号.
 //! Read next: `store/publish.rs`, `store/delivery.rs`.
 
-use musubi_proto::hub::v1::{Case, CaseStep, GetCaseRequest, GetCaseResponse, Outcome};
+use std::collections::HashSet;
+
+use musubi_proto::hub::v1::{ActKind, Case, CaseStep, GetCaseRequest, GetCaseResponse, Outcome};
 
 use super::page;
 use crate::clock::timestamp;
@@ -11,7 +13,7 @@ use crate::event::Stream;
 use crate::server::serve::Hub;
 use crate::server::status::{Failure, not_found};
 use crate::server::town::Town;
-use crate::store::{IndexedEvent, ParkedRow, ParkedState};
+use crate::store::{ActRow, HistoryRow, IndexedEvent, ParkedRow, ParkedState};
 
 fn step(at_ms: i64, step: &str, detail: String) -> CaseStep {
     CaseStep {
@@ -69,35 +71,32 @@ async fn case(hub: &Hub, town: &Town, event: IndexedEvent) -> Result<Case, Failu
         .store
         .history(&town.municipality, &claim.id)
         .await?;
+    let mut routed = HashSet::new();
     for row in history {
-        let routed = CaseStep {
-            subscription: row.subscription.clone(),
-            ..step(
-                row.at_ms,
-                "routed",
-                format!("sequence {}", row.key.sequence),
-            )
-        };
-        let receipt = CaseStep {
-            product: row.product.clone(),
-            attempt: row.attempt,
-            outcome: row.outcome,
-            subscription: row.subscription.clone(),
-            ..step(row.at_ms, "receipt", row.reason.clone())
-        };
-        let attempted = CaseStep {
-            step: "attempted".to_owned(),
-            outcome: Outcome::Unspecified as i32,
-            detail: String::new(),
-            ..receipt.clone()
-        };
-        steps.push(routed);
+        if routed.insert((row.subscription.clone(), row.key)) {
+            let place = format!("sequence {}", row.key.sequence);
+            steps.push(CaseStep {
+                subscription: row.subscription.clone(),
+                ..step(row.at_ms, "routed", place)
+            });
+        }
+        let receipt = receipt(&row);
         if row.attempt > 0 {
-            steps.push(attempted);
+            steps.push(CaseStep {
+                step: "attempted".to_owned(),
+                outcome: Outcome::Unspecified as i32,
+                detail: String::new(),
+                ..receipt.clone()
+            });
         }
         steps.push(receipt);
     }
+    for (subscription, key) in routed {
+        let acts = hub.commons.store.acts_on(&subscription, key).await?;
+        steps.extend(acts.iter().map(act_step));
+    }
     steps.extend(parked_steps(hub, town, &event).await?);
+    steps.sort_by_key(|step| step.at.as_ref().map(|at| (at.seconds, at.nanos)));
     Ok(Case {
         event_id: claim.id.clone(),
         r#type: claim.event_type.clone(),
@@ -107,6 +106,33 @@ async fn case(hub: &Hub, town: &Town, event: IndexedEvent) -> Result<Case, Failu
         stream: event.at.map_or(0, |(stream, _)| Stream::wire(stream)),
         steps,
     })
+}
+
+/// What a product answered, or how the hub ended it.
+pub(super) fn receipt(row: &HistoryRow) -> CaseStep {
+    CaseStep {
+        product: row.product.clone(),
+        attempt: row.attempt,
+        outcome: row.outcome,
+        subscription: row.subscription.clone(),
+        ..step(row.at_ms, "receipt", row.reason.clone())
+    }
+}
+
+fn act_step(row: &ActRow) -> CaseStep {
+    let act = &row.act;
+    let kind = ActKind::try_from(act.kind).unwrap_or_default();
+    let kind = kind.as_str_name().trim_start_matches("ACT_KIND_");
+    let detail = format!(
+        "{} by {}: {}",
+        kind.to_lowercase(),
+        act.operator,
+        act.reason
+    );
+    CaseStep {
+        subscription: act.subscription.clone(),
+        ..step(act.at_ms, "act", detail)
+    }
 }
 
 async fn parked_steps(

@@ -3,6 +3,8 @@
 //! Must never show more of a unit than its receiver would get.
 //! Read next: `server/runner/parked.rs`.
 
+use std::collections::BTreeMap;
+
 use musubi_proto::hub::v1::{
     GetParkedResponse, ListParkedRequest, ListParkedResponse, Mode, ParkedState as WireState,
     ParkedUnit,
@@ -10,16 +12,18 @@ use musubi_proto::hub::v1::{
 use prost::Message;
 
 use super::{page, subscriptions_of, unreadable};
-use crate::clock::timestamp;
-use crate::event::{Stream, Unit};
+use crate::clock::{now_ms, timestamp};
+use crate::event::{Stream, Subject, Unit};
+use crate::limits::PAGE_DEFAULT;
 use crate::project::Receiver;
 use crate::server::runner::Payload;
 use crate::server::serve::Hub;
 use crate::server::status::{Failure, invalid, not_found};
 use crate::server::town::Town;
-use crate::store::{ParkedRow, ParkedState, UnitKey};
+use crate::store::{ParkedFilter, ParkedRow, ParkedState, UnitKey};
 
-fn wire(subscription: &str, row: &ParkedRow) -> ParkedUnit {
+/// A parked unit as on the wire.
+pub(super) fn wire(subscription: &str, row: &ParkedRow) -> ParkedUnit {
     let state = match row.state {
         ParkedState::Rejected => WireState::Rejected,
         ParkedState::Waiting => WireState::Waiting,
@@ -44,6 +48,7 @@ fn wire(subscription: &str, row: &ParkedRow) -> ParkedUnit {
         stream: row.key.stream.wire(),
         member: row.key.member,
         due_at: row.due_ms.map(timestamp),
+        revision: row.revision,
     }
 }
 
@@ -72,6 +77,36 @@ fn parse_token(token: &str) -> Option<(String, UnitKey)> {
     ))
 }
 
+fn filter(request: &ListParkedRequest) -> Result<ParkedFilter, Failure> {
+    let mut states = Vec::new();
+    for state in request.states() {
+        states.push(match state {
+            WireState::Rejected => ParkedState::Rejected,
+            WireState::Waiting => ParkedState::Waiting,
+            WireState::Due => ParkedState::Due,
+            WireState::Dead => ParkedState::Dead,
+            WireState::Unspecified => return Err(invalid("states", "name states that there are")),
+        });
+    }
+    if states.len() != request.states.len() {
+        return Err(invalid("states", "name states that there are"));
+    }
+    let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let before_ms = match &request.older_than {
+        None => None,
+        Some(age) if age.seconds < 0 => {
+            return Err(invalid("older_than", "an age is not negative"));
+        }
+        Some(age) => Some(now_ms().saturating_sub(age.seconds.saturating_mul(1_000))),
+    };
+    Ok(ParkedFilter {
+        states,
+        reason: text(&request.reason),
+        subject: text(&request.subject).map(Subject),
+        before_ms,
+    })
+}
+
 /// A page of parked units, subscription by subscription.
 pub(super) async fn list(
     hub: &Hub,
@@ -88,6 +123,7 @@ pub(super) async fn list(
             )
         })?),
     };
+    let filter = filter(request)?;
     let mut response = ListParkedResponse::default();
     for subscription in subscriptions_of(town, &town.overviews().await, &request.system) {
         let from = match &after {
@@ -100,7 +136,7 @@ pub(super) async fn list(
         let rows = hub
             .commons
             .store
-            .parked(&subscription, None, from, room)
+            .find_parked(&subscription, &filter, from, room)
             .await?;
         response
             .parked
@@ -155,8 +191,37 @@ pub(super) async fn get(
     let unit = payload
         .project(shared, system, &receiver, Mode::Live, key)
         .map_err(|_| unreadable("parked unit"))?;
+    let store = &hub.commons.store;
+    let mut history = Vec::new();
+    for id in &row.event_ids {
+        let rows = store.history(&town.municipality, id).await?;
+        let here = rows.iter().filter(|row| row.subscription == subscription);
+        history.extend(here.map(super::cases::receipt));
+    }
+    let acts = store.acts_on(subscription, key).await?;
     Ok(GetParkedResponse {
         parked: Some(wire(subscription, &row)),
         unit: Some(unit),
+        history,
+        acts: acts.iter().map(super::acts::wire).collect(),
+        followers: followers(hub, subscription, &row).await?,
     })
+}
+
+/// What is parked behind a unit in the lanes of its subjects: one page.
+async fn followers(
+    hub: &Hub,
+    subscription: &str,
+    row: &ParkedRow,
+) -> Result<Vec<ParkedUnit>, Failure> {
+    let mut behind = BTreeMap::new();
+    for subject in &row.subjects {
+        let store = &hub.commons.store;
+        let rows = store
+            .parked(subscription, Some(subject), Some(row.key), PAGE_DEFAULT)
+            .await?;
+        behind.extend(rows.into_iter().map(|row| (row.key, row)));
+    }
+    let rows = behind.values().take(PAGE_DEFAULT);
+    Ok(rows.map(|row| wire(subscription, row)).collect())
 }

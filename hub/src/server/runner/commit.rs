@@ -210,6 +210,7 @@ fn parked_row(
         attempts,
         at_ms,
         due_ms,
+        revision: 1,
         position: work.payload.position,
         event_ids: work.payload.event_ids(),
         content: work.payload.sealed(),

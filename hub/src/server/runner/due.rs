@@ -34,7 +34,7 @@ impl State {
             if at > now {
                 break;
             }
-            taken += self.retry_parked(Some(key)).await?;
+            taken += self.take_back(key).await?;
         }
         // What is in the lanes now is due no more; the rest is looked at when these have ended.
         self.next_due = None;

@@ -17,41 +17,38 @@ use crate::limits::{PAGE_MAX, RETRY_UNITS_MAX};
 use crate::store::{ParkedRow, ParkedState, StoreError, UnitKey};
 
 impl State {
-    /// Delivers a parked unit's subjects again, with all that waits behind them; with no key,
-    /// the parked subjects one after the other, as many as `RETRY_UNITS_MAX` allows. Returns how
-    /// many units; 0 when no adapter is attached, or while the log before them is read again.
-    pub(super) async fn retry_parked(&mut self, key: Option<UnitKey>) -> Result<u64, StoreError> {
-        let Some(session) = &self.session else {
-            return Ok(0);
-        };
-        let first = match key {
-            None => self
-                .shared
-                .store
-                .parked_subjects(&self.row.id)
-                .await?
-                .into_keys()
-                .collect(),
-            Some(key) => {
-                let unit = self.shared.store.parked_unit(&self.row.id, key).await?;
-                unit.map(|row| row.subjects).unwrap_or_default()
-            }
-        };
-        let mut seen = HashSet::new();
-        let mut rows = BTreeMap::new();
-        for subject in first {
-            let connected = self.connected(subject, &mut seen).await?;
-            if session
-                .engine
-                .may_return(connected.iter().map(|row| row.key))
-            {
-                rows.extend(connected.into_iter().map(|row| (turn(row.key), row)));
-            }
-            if rows.len() >= RETRY_UNITS_MAX {
-                break;
-            }
+    /// Takes a unit back that is due, with all that hangs together with it. Returns how many
+    /// units; 0 while the log before them is read again.
+    pub(super) async fn take_back(&mut self, key: UnitKey) -> Result<u64, StoreError> {
+        let unit = self.shared.store.parked_unit(&self.row.id, key).await?;
+        let (mut seen, mut rows) = (HashSet::new(), Vec::new());
+        for subject in unit.map(|row| row.subjects).unwrap_or_default() {
+            rows.extend(self.connected(subject, &mut seen).await?);
         }
+        let may_return = self.session.as_ref().is_some_and(|session| {
+            let keys = rows.iter().map(|row| row.key);
+            session.engine.may_return(keys)
+        });
+        if !may_return {
+            return Ok(0);
+        }
+        let rows = rows.into_iter().map(|row| (turn(row.key), row)).collect();
         Ok(self.offer_parked(&rows))
+    }
+
+    /// Puts units into the lanes that nothing refused holds any more; later, when no adapter is
+    /// attached or the log before them is not read again yet.
+    pub(super) fn bring_back(&mut self, rows: Vec<ParkedRow>) {
+        let may_return = self.session.as_ref().is_some_and(|session| {
+            let keys = rows.iter().map(|row| row.key);
+            session.engine.may_return(keys)
+        });
+        if may_return {
+            let rows = rows.into_iter().map(|row| (turn(row.key), row)).collect();
+            self.offer_parked(&rows);
+        } else {
+            self.resume_parked = true;
+        }
     }
 
     /// Offers once more what was on its way back when the former stream ended: parked units that
@@ -101,7 +98,7 @@ impl State {
     }
 
     /// All parked units that hang together with a subject, by the subjects that they share.
-    async fn connected(
+    pub(super) async fn connected(
         &self,
         subject: Subject,
         seen: &mut HashSet<Subject>,
@@ -158,10 +155,32 @@ impl State {
     }
 }
 
-type Turn = (bool, u64, u32);
+/// Order of delivery.
+pub(super) type Turn = (bool, u64, u32);
 
 /// Snapshot records stand before the changes: they create the person that a change is about, and
 /// a product that has a later version leaves them alone.
-fn turn(key: UnitKey) -> Turn {
+pub(super) fn turn(key: UnitKey) -> Turn {
     (key.stream == Stream::Live, key.sequence, key.member)
+}
+
+/// Parts units into those that hang together by the subjects that they share.
+pub(super) fn groups(rows: Vec<ParkedRow>) -> Vec<Vec<ParkedRow>> {
+    let mut groups: Vec<(HashSet<Subject>, Vec<ParkedRow>)> = Vec::new();
+    for row in rows {
+        let mut subjects: HashSet<Subject> = row.subjects.iter().cloned().collect();
+        let mut joined = vec![row];
+        let (touched, apart) = groups
+            .into_iter()
+            .partition(|(of, _)| !of.is_disjoint(&subjects));
+        groups = apart;
+        let touched: Vec<(HashSet<Subject>, Vec<ParkedRow>)> = touched;
+        for (of, rows) in touched {
+            subjects.extend(of);
+            joined.extend(rows);
+        }
+        joined.sort_by_key(|row| turn(row.key));
+        groups.push((subjects, joined));
+    }
+    groups.into_iter().map(|(_, rows)| rows).collect()
 }

@@ -162,8 +162,7 @@ impl State {
             return Ok(());
         };
         if session.stopped != stopped {
-            session.stopped = stopped;
-            session.step(Input::Stopped(stopped), now);
+            session.set_stopped(stopped, now);
         }
         if bound
             .as_ref()
@@ -212,6 +211,12 @@ impl Session {
     pub(super) fn step(&mut self, input: Input<Arc<Payload>>, now: i64) {
         self.decisions
             .extend(self.engine.step(input, now, jitter()));
+    }
+
+    /// The binding is stopped, or goes on.
+    pub(super) fn set_stopped(&mut self, stopped: bool, now: i64) {
+        self.stopped = stopped;
+        self.step(Input::Stopped(stopped), now);
     }
 
     /// Takes a receipt; one for an unknown delivery changes nothing.

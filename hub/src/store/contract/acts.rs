@@ -4,7 +4,9 @@
 //! Read next: `server/admin_service/acts.rs`.
 
 use super::*;
-use crate::store::NewAct;
+use crate::store::{NewAct, ParkedFilter};
+
+use ParkedState::{Dead, Rejected, Waiting};
 
 fn act(id: &str, units: &[UnitKey]) -> NewAct {
     NewAct {
@@ -73,7 +75,88 @@ async fn store_503_a_delta_records_its_act_and_a_fenced_one_does_not(harness: &d
     assert!(store.acts_on(FILLING, live(7)).await.unwrap().is_empty());
 }
 
+async fn store_504_the_revision_of_a_parked_unit_rises_with_each_refusal_and_act(
+    harness: &dyn Harness,
+) {
+    let (store, epoch) = opened(harness).await;
+    let park = |state, sequence| DeliveryDelta {
+        park: vec![parked(live(sequence), state, &["p"], &["a"])],
+        ..delta(epoch, PENSION)
+    };
+    store.commit(park(Rejected, 7)).await.unwrap();
+    store.commit(park(Waiting, 8)).await.unwrap();
+    store.commit(park(Rejected, 7)).await.unwrap();
+    let acted = DeliveryDelta {
+        act: Some(act("a", &[live(7)])),
+        ..delta(epoch, PENSION)
+    };
+    store.commit(acted).await.unwrap();
+    drop(store);
+    let store = harness.open().await;
+    let rows = store.parked(PENSION, None, None, 9).await.unwrap();
+    let revisions: Vec<_> = rows.iter().map(|row| row.revision).collect();
+    assert_eq!(revisions, [3, 1]);
+    let history = store.history(&town(), "a").await.unwrap();
+    let refused: Vec<_> = history.iter().map(|row| (row.key, row.outcome)).collect();
+    let rejected = Outcome::Rejected as i32;
+    assert_eq!(refused, [(live(7), rejected); 2], "each refusal is history");
+}
+
+async fn store_505_parked_units_are_found_by_state_reason_age_and_subject(harness: &dyn Harness) {
+    let (store, epoch) = opened(harness).await;
+    let mut dead = parked(live(3), Dead, &["r"], &["c"]);
+    dead.reason = "RETRIES_EXHAUSTED".to_owned();
+    dead.at_ms = 5;
+    let park = DeliveryDelta {
+        park: vec![
+            parked(live(1), Rejected, &["p"], &["a"]),
+            parked(live(2), Waiting, &["p", "q"], &["b"]),
+            dead,
+        ],
+        ..delta(epoch, PENSION)
+    };
+    store.commit(park).await.unwrap();
+    let found = async |filter: ParkedFilter, after, limit| {
+        let rows = store.find_parked(PENSION, &filter, after, limit).await;
+        let rows = rows.unwrap();
+        assert!(rows.iter().all(|row| filter.finds(row)));
+        rows.iter().map(|row| row.key.sequence).collect::<Vec<_>>()
+    };
+    let all = ParkedFilter::default();
+    assert_eq!(found(all.clone(), None, 9).await, [1, 2, 3]);
+    assert_eq!(found(all.clone(), None, 2).await, [1, 2]);
+    assert_eq!(found(all.clone(), Some(live(1)), 9).await, [2, 3]);
+    let states = vec![Rejected, Dead];
+    let by_state = ParkedFilter {
+        states,
+        ..all.clone()
+    };
+    assert_eq!(found(by_state, None, 9).await, [1, 3]);
+    let reason = Some("RETRIES_EXHAUSTED".to_owned());
+    let by_reason = ParkedFilter {
+        reason,
+        ..all.clone()
+    };
+    assert_eq!(found(by_reason, None, 9).await, [3]);
+    let before_ms = Some(6);
+    let by_age = ParkedFilter {
+        before_ms,
+        ..all.clone()
+    };
+    assert_eq!(found(by_age, None, 9).await, [3]);
+    let by_subject = ParkedFilter {
+        subject: Some(subject("q")),
+        ..all
+    };
+    assert_eq!(found(by_subject, None, 9).await, [2]);
+    let all = ParkedFilter::default();
+    let elsewhere = store.find_parked(FILLING, &all, None, 9).await.unwrap();
+    assert!(elsewhere.is_empty());
+}
+
 suites! {
+    store_504_the_revision_of_a_parked_unit_rises_with_each_refusal_and_act,
+    store_505_parked_units_are_found_by_state_reason_age_and_subject,
     store_501_acts_are_listed_latest_first_in_pages_of_one_municipality,
     store_502_an_act_is_recorded_once_and_comes_back_whole,
     store_503_a_delta_records_its_act_and_a_fenced_one_does_not,

@@ -301,6 +301,7 @@ async fn store_410_a_parked_unit_comes_back_whole_and_takes_a_new_state(harness:
         message: "refused".to_owned(),
         attempts: 4,
         at_ms: 1_700_000_000_009,
+        revision: 2,
         ..waiting
     };
     commit(&*store, epoch, |step| step.park = vec![rejected.clone()]).await;

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use crate::event::Municipality;
-use crate::store::{ActRow, ActStore, NewAct, StoreError, UnitKey};
+use crate::store::{
+    ActRow, ActStore, DeliveryStore, NewAct, ParkedFilter, ParkedRow, StoreError, UnitKey,
+};
 
 /// Acts of all municipalities, oldest first.
 #[derive(Debug, Default)]
@@ -41,7 +43,9 @@ impl Acted {
 #[async_trait]
 impl ActStore for MemoryStore {
     async fn record_act(&self, m: &Municipality, act: NewAct) -> Result<(), StoreError> {
-        self.lock().acted.record(m, act);
+        let mut state = self.lock();
+        state.delivered.raise(&act);
+        state.acted.record(m, act);
         Ok(())
     }
 
@@ -65,5 +69,17 @@ impl ActStore for MemoryStore {
         let on = |act: &NewAct| act.subscription == subscription && act.units.contains(&key);
         let rows = state.acted.rows().filter(|(_, act, _)| on(act));
         Ok(rows.map(|(_, _, row)| row).collect())
+    }
+
+    async fn find_parked(
+        &self,
+        subscription: &str,
+        filter: &ParkedFilter,
+        after: Option<UnitKey>,
+        limit: usize,
+    ) -> Result<Vec<ParkedRow>, StoreError> {
+        let rows = self.parked(subscription, None, after, usize::MAX).await?;
+        let found = rows.into_iter().filter(|row| filter.finds(row));
+        Ok(found.take(limit).collect())
     }
 }

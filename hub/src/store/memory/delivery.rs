@@ -10,11 +10,11 @@ use musubi_proto::hub::v1::Outcome;
 
 use super::MemoryStore;
 use crate::event::{Municipality, Position, Stream, Subject};
-use crate::store::StoreError;
 use crate::store::delivery::{
     BindingRow, Cursor, DeliveryDelta, DeliveryStore, Done, HistoryRow, OutcomeTally, ParkedRow,
     ParkedState, RunRow, SubscriptionRow, UnitKey,
 };
+use crate::store::{NewAct, StoreError};
 
 type GrantsVersion = ((Position, Position), String);
 
@@ -110,7 +110,12 @@ impl Subscription {
         }
         for row in delta.park {
             self.ahead.insert(row.key);
-            self.parked.insert(row.key, row);
+            let before = self
+                .parked
+                .get(&row.key)
+                .map_or(0, |before| before.revision);
+            let revision = before + 1;
+            self.parked.insert(row.key, ParkedRow { revision, ..row });
         }
         for key in delta.unpark {
             self.parked.remove(&key);
@@ -200,10 +205,48 @@ impl Delivered {
         for done in &delta.done {
             self.record(&m, &delta.subscription, done);
         }
+        for row in &delta.park {
+            self.record_refusal(&m, &delta.subscription, row);
+        }
         if let Some(subscription) = self.subscriptions.get_mut(&delta.subscription) {
             subscription.apply(delta);
         }
         Ok(m)
+    }
+}
+
+impl Delivered {
+    /// An act raises the revision of the parked units that it concerned.
+    pub(super) fn raise(&mut self, act: &NewAct) {
+        let Some(found) = self.subscriptions.get_mut(&act.subscription) else {
+            return;
+        };
+        for key in &act.units {
+            if let Some(row) = found.parked.get_mut(key) {
+                row.revision += 1;
+            }
+        }
+    }
+
+    /// A refusal ends nothing; it stands in the history all the same.
+    fn record_refusal(&mut self, m: &Municipality, subscription: &str, row: &ParkedRow) {
+        if !matches!(row.state, ParkedState::Rejected | ParkedState::Dead) {
+            return;
+        }
+        let found = self.subscriptions.get(subscription);
+        let binding = found.and_then(|found| found.row.binding());
+        let refusal = Done {
+            key: row.key,
+            event_ids: row.event_ids.clone(),
+            attempt: row.attempts,
+            outcome: Outcome::Rejected as i32,
+            reason: row.reason.clone(),
+            at_ms: row.at_ms,
+            product: binding
+                .map(|binding| binding.product.clone())
+                .unwrap_or_default(),
+        };
+        self.record(m, subscription, &refusal);
     }
 }
 
@@ -282,6 +325,7 @@ impl DeliveryStore for MemoryStore {
         let act = delta.act.clone();
         let m = state.delivered.commit(delta)?;
         if let Some(act) = act {
+            state.delivered.raise(&act);
             state.acted.record(&m, act);
         }
         Ok(())

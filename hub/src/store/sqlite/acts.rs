@@ -5,11 +5,14 @@
 
 use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Connection, Row};
+use sqlx::{Connection, QueryBuilder, Row, Sqlite};
 
+use super::delivery::{key_of, parked_of, subjects_of};
 use super::{SqliteStore, failed, json_list};
 use crate::event::Municipality;
-use crate::store::{ActRow, ActStore, Durability, NewAct, StoreError, UnitKey};
+use crate::store::{
+    ActRow, ActStore, Durability, NewAct, ParkedFilter, ParkedRow, StoreError, UnitKey,
+};
 
 /// Records an act inside an open transaction.
 pub(super) async fn put_act(
@@ -50,6 +53,15 @@ pub(super) async fn put_act(
     .bind(&act.subscription)
     .bind(number)
     .bind(json_list(&units))
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "UPDATE parked SET revision = revision + 1 WHERE subscription = $1
+           AND (stream, sequence, member) IN
+             (SELECT u.value->>0, u.value->>1, u.value->>2 FROM json_each($2) u)",
+    )
+    .bind(&act.subscription)
+    .bind(json_list(&units))
     .execute(connection)
     .await?;
     Ok(())
@@ -72,6 +84,32 @@ fn row_of(row: &SqliteRow) -> ActRow {
             note: row.get("note"),
         },
     }
+}
+
+/// Only what the filter names is asked for, so that its index serves.
+fn found_by(subscription: &str, filter: &ParkedFilter) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new("SELECT * FROM parked p WHERE subscription = ");
+    query.push_bind(subscription.to_owned());
+    if !filter.states.is_empty() {
+        let states: Vec<i64> = filter.states.iter().map(|state| state.number()).collect();
+        query.push(" AND state IN (SELECT value FROM json_each(");
+        query.push_bind(json_list(&states)).push("))");
+    }
+    if let Some(reason) = &filter.reason {
+        query.push(" AND reason = ").push_bind(reason.clone());
+    }
+    if let Some(before) = filter.before_ms {
+        query.push(" AND at_ms < ").push_bind(before);
+    }
+    if let Some(subject) = &filter.subject {
+        query.push(
+            " AND EXISTS (SELECT 1 FROM parked_subject s WHERE s.subscription = p.subscription
+               AND s.stream = p.stream AND s.sequence = p.sequence AND s.member = p.member
+               AND s.subject = ",
+        );
+        query.push_bind(subject.0.clone()).push(")");
+    }
+    query
 }
 
 #[async_trait]
@@ -122,5 +160,36 @@ impl ActStore for SqliteStore {
         .await
         .map_err(failed("reading the acts on a unit"))?;
         Ok(rows.iter().map(row_of).collect())
+    }
+
+    async fn find_parked(
+        &self,
+        subscription: &str,
+        filter: &ParkedFilter,
+        after: Option<UnitKey>,
+        limit: usize,
+    ) -> Result<Vec<ParkedRow>, StoreError> {
+        let failed = failed("looking for parked units");
+        let mut query = found_by(subscription, filter);
+        if let Some(key) = after {
+            query
+                .push(" AND (stream, sequence, member) > (")
+                .push_bind(key.stream.number())
+                .push(", ")
+                .push_bind(key.sequence as i64)
+                .push(", ")
+                .push_bind(i64::from(key.member))
+                .push(")");
+        }
+        query.push(" ORDER BY stream, sequence, member LIMIT ");
+        query.push_bind(limit as i64);
+        let mut reader = self.readers.acquire().await.map_err(&failed)?;
+        let rows = query.build().fetch_all(&mut *reader).await;
+        let mut parked = Vec::new();
+        for row in rows.map_err(&failed)? {
+            let subjects = subjects_of(&mut reader, subscription, key_of(&row)).await;
+            parked.push(parked_of(&row, subjects.map_err(&failed)?));
+        }
+        Ok(parked)
     }
 }

@@ -24,7 +24,7 @@ use crate::store::{
 };
 use musubi_proto::hub::v1::Outcome;
 
-fn key_of(row: &SqliteRow) -> UnitKey {
+pub(super) fn key_of(row: &SqliteRow) -> UnitKey {
     UnitKey {
         stream: Stream::from_number(row.get("stream")),
         sequence: row.get::<i64, _>("sequence") as u64,
@@ -74,7 +74,7 @@ fn pair(live: Option<i64>, bulk: Option<i64>) -> Option<(Position, Position)> {
     Some((position_of(live?), position_of(bulk?)))
 }
 
-fn parked_of(row: &SqliteRow, subjects: Vec<Subject>) -> ParkedRow {
+pub(super) fn parked_of(row: &SqliteRow, subjects: Vec<Subject>) -> ParkedRow {
     ParkedRow {
         key: key_of(row),
         subjects,
@@ -85,6 +85,7 @@ fn parked_of(row: &SqliteRow, subjects: Vec<Subject>) -> ParkedRow {
         attempts: row.get::<i64, _>("attempts") as u32,
         at_ms: row.get("at_ms"),
         due_ms: row.get("due_ms"),
+        revision: row.get::<i64, _>("revision") as u64,
         position: position_of(row.get("position")),
         event_ids: serde_json::from_str(row.get("event_ids")).unwrap_or_default(),
         content: Sealed {
@@ -94,7 +95,7 @@ fn parked_of(row: &SqliteRow, subjects: Vec<Subject>) -> ParkedRow {
     }
 }
 
-async fn subjects_of(
+pub(super) async fn subjects_of(
     connection: &mut SqliteConnection,
     subscription: &str,
     key: UnitKey,

@@ -92,10 +92,13 @@ CREATE TABLE parked (
   subscription TEXT NOT NULL, stream INTEGER NOT NULL, sequence INTEGER NOT NULL,
   member INTEGER NOT NULL, state INTEGER NOT NULL, reason TEXT NOT NULL, field TEXT NOT NULL,
   message TEXT NOT NULL, attempts INTEGER NOT NULL, at_ms INTEGER NOT NULL, due_ms INTEGER,
+  revision INTEGER NOT NULL DEFAULT 1,
   position INTEGER NOT NULL, event_ids TEXT NOT NULL, events INTEGER NOT NULL,
   key_id TEXT NOT NULL, content BLOB NOT NULL,
   PRIMARY KEY (subscription, stream, sequence, member)
 ) WITHOUT ROWID;
+CREATE INDEX parked_state ON parked (subscription, state, stream, sequence, member);
+CREATE INDEX parked_reason ON parked (subscription, reason, stream, sequence, member);
 CREATE INDEX parked_due ON parked (subscription, due_ms) WHERE due_ms IS NOT NULL;
 CREATE TABLE parked_subject (
   subscription TEXT NOT NULL, subject TEXT NOT NULL, stream INTEGER NOT NULL,

@@ -12,8 +12,8 @@ use crate::log::{Bounds, Capabilities, LogError, NewRecord};
 use crate::store::publish::claim_durability;
 use crate::store::{
     ActRow, ActStore, CaptureState, Claim, DeliveryDelta, DeliveryStore, Durability, HistoryRow,
-    IndexedEvent, Known, NewAct, ParkedRow, PublishDelta, RunRow, SnapshotMark, SubscriptionRow,
-    UnitKey,
+    IndexedEvent, Known, NewAct, ParkedFilter, ParkedRow, PublishDelta, RunRow, SnapshotMark,
+    SubscriptionRow, UnitKey,
 };
 
 /// Where the hub dies.
@@ -308,6 +308,16 @@ impl ActStore for DyingStore {
     }
 
     async fn acts_on(&self, _: &str, _: UnitKey) -> Result<Vec<ActRow>, StoreError> {
+        not_asked()
+    }
+
+    async fn find_parked(
+        &self,
+        _: &str,
+        _: &ParkedFilter,
+        _: Option<UnitKey>,
+        _: usize,
+    ) -> Result<Vec<ParkedRow>, StoreError> {
         not_asked()
     }
 }

@@ -3,13 +3,14 @@
 //! Must never leave a part of a delta out.
 //! Read next: `store/delivery.rs`.
 
+use musubi_proto::hub::v1::Outcome;
 use sqlx::sqlite::SqliteConnection;
 
 use super::{binding_number, paused_number};
 use crate::event::Stream;
 use crate::store::sqlite::acts::put_act;
 use crate::store::sqlite::json_list;
-use crate::store::{BindingState, Cursor, DeliveryDelta, Done, ParkedRow, UnitKey};
+use crate::store::{BindingState, Cursor, DeliveryDelta, Done, ParkedRow, ParkedState, UnitKey};
 
 async fn move_cursor(
     connection: &mut SqliteConnection,
@@ -131,7 +132,7 @@ async fn put_parked(
          ON CONFLICT (subscription, stream, sequence, member) DO UPDATE SET
            state = excluded.state, reason = excluded.reason, field = excluded.field,
            message = excluded.message, attempts = excluded.attempts, at_ms = excluded.at_ms,
-           due_ms = excluded.due_ms",
+           due_ms = excluded.due_ms, revision = revision + 1",
     )
     .bind(subscription)
     .bind(row.key.stream.number())
@@ -151,6 +152,9 @@ async fn put_parked(
     .bind(&row.content.bytes)
     .execute(&mut *connection)
     .await?;
+    if matches!(row.state, ParkedState::Rejected | ParkedState::Dead) {
+        put_refusal(connection, subscription, row).await?;
+    }
     for (ordinal, subject) in row.subjects.iter().enumerate() {
         sqlx::query(
             "INSERT INTO parked_subject (subscription, subject, stream, sequence, member, ordinal)
@@ -165,6 +169,34 @@ async fn put_parked(
         .execute(&mut *connection)
         .await?;
     }
+    Ok(())
+}
+
+/// A refusal ends nothing; it stands in the history all the same, also after a later one.
+async fn put_refusal(
+    connection: &mut SqliteConnection,
+    subscription: &str,
+    row: &ParkedRow,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO history (municipality, event_id, subscription, product, stream, sequence,
+           member, attempt, outcome, reason, at_ms)
+         SELECT s.municipality, e.value, $1, coalesce((SELECT product FROM binding
+             WHERE subscription = $1 AND state IN (1, 2) ORDER BY epoch DESC LIMIT 1), ''),
+           $2, $3, $4, $5, $6, $7, $8
+         FROM json_each($9) e JOIN subscription s ON s.id = $1 ORDER BY e.key",
+    )
+    .bind(subscription)
+    .bind(row.key.stream.number())
+    .bind(row.key.sequence as i64)
+    .bind(i64::from(row.key.member))
+    .bind(i64::from(row.attempts))
+    .bind(Outcome::Rejected as i64)
+    .bind(&row.reason)
+    .bind(row.at_ms)
+    .bind(json_list(&row.event_ids))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
