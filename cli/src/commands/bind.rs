@@ -29,9 +29,9 @@ position of the log. Publishing never stops, and what was open at the old produc
 one. The new product's adapter must run: `musubi adapter run`.
 
 Examples:
-  musubi bind --municipality 142042 --system 026 --product hinoki
+  musubi bind --municipality 142042 --system 026 --product hinoki --reason 'first product'
   musubi bind --municipality 142042 --system 026 --product ayame --reason 'new contract'
-  musubi bind --system 026 --product ayame --no-wait    (fill only; run it again to cut over)"
+  musubi bind --system 026 --product ayame --reason 'new contract' --no-wait    (fill only; run it again to cut over)"
 )]
 pub(crate) struct Args {
     /// System: 業務ID, three digits

@@ -24,7 +24,7 @@ pub(crate) enum SourceCommand {
 #[derive(Debug, Clone, clap::Args)]
 #[command(
     after_help = "Example:\n  musubi source bind --municipality 142042 --source 001 \
---product tsubame"
+--product tsubame --reason start"
 )]
 pub(crate) struct BindArgs {
     /// Source: 業務ID or full name

@@ -274,7 +274,8 @@ async fn what_an_idle_product_left_parked_goes_to_the_new_one() {
     })
     .await;
     let seen = outcomes(&hub, &event).await;
-    assert_eq!(seen.len(), 2);
+    assert_eq!(seen.len(), 3);
+    assert!(seen.contains(&("hinoki".to_owned(), Outcome::Rejected)));
     assert!(seen.contains(&("ayame".to_owned(), Outcome::Applied)));
     assert!(seen.contains(&("hinoki".to_owned(), Outcome::SupersededBySwap)));
     hub.stop().await;

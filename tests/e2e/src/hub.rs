@@ -271,6 +271,7 @@ impl Client {
             system: system.to_owned(),
             page_size: PAGE,
             page_token: String::new(),
+            ..ListParkedRequest::default()
         };
         let listed = self.admin().list_parked(request).await?.into_inner();
         if !listed.next_page_token.is_empty() {

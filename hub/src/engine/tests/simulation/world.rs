@@ -95,6 +95,7 @@ fn parked(work: &Work<()>, parking: &Parking, now: i64) -> ParkedRow {
         attempts: 1,
         at_ms: now,
         due_ms,
+        revision: 1,
         position: Position(1),
         event_ids: Vec::new(),
         content: Sealed::seal(Vec::new()),
