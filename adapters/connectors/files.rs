@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use musubi_proto::crash;
+
 /// Files that are still being written begin with this.
 pub(crate) const TEMPORARY_PREFIX: &str = "tmp-";
 
@@ -14,10 +16,15 @@ pub(crate) const TEMPORARY_PREFIX: &str = "tmp-";
 pub(crate) fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = folder.join(format!("{TEMPORARY_PREFIX}{name}"));
     let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
+    let (half, rest) = bytes.split_at(bytes.len() / 2);
+    file.write_all(half)?;
+    crash::point("file.half_written");
+    file.write_all(rest)?;
     file.sync_all()?;
     drop(file);
+    crash::point("file.flushed");
     fs::rename(&temporary, folder.join(name))?;
+    crash::point("file.renamed");
     sync_folder(folder)
 }
 

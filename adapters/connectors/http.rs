@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use musubi_adapter_sdk::{Answer, Refusal};
+use musubi_proto::crash;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Method, RequestBuilder, Response, Url};
 
@@ -94,6 +95,7 @@ impl Http {
 
     /// Sends once. `Err` is an answer that does not depend on the product's own words.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Reply, Answer> {
+        crash::point("adapter.translated");
         let mut response = request.send().await.map_err(|error| lost(&error))?;
         let status = response.status().as_u16();
         if let Some(answer) = by_status(status, &response) {

@@ -119,6 +119,9 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const SPAN_LINKS_MAX: usize = 127;
 /// Time between two looks at what the gauges show.
 pub const GAUGES_PERIOD: Duration = Duration::from_secs(2);
+/// Time that adapters have at shutdown to answer what is under way; shorter than the next one, so
+/// that the answers are stored.
+pub const DRAIN_RECEIPTS: Duration = Duration::from_secs(3);
 /// Time that running calls have at shutdown.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use musubi_proto::crash;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
@@ -186,6 +187,7 @@ pub(crate) async fn open_writer(
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
+        crash::point("open.schema");
         sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
             "PRAGMA user_version = {version}"
         )))
@@ -194,6 +196,7 @@ pub(crate) async fn open_writer(
         .map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)?;
+    crash::point("open.opened");
     Ok(connection)
 }
 

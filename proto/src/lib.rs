@@ -3,6 +3,7 @@
 //! It never does I/O and knows no product.
 //! Read `proto/musubi/` for the contracts themselves, then [`rules`].
 
+pub mod crash;
 mod generated;
 pub mod rules;
 

@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, QuoteStyle, ReaderBuilder, Terminator, WriterBuilder};
+use musubi_proto::crash;
 use sha2::{Digest, Sha256};
 
 use super::answer::Outcome;
@@ -158,10 +159,14 @@ impl Folder {
         let request = encode(records)?;
         let manifest = manifest(records.len(), &request);
         files::write_whole(&self.incoming, &format!("{name}{REQUEST}"), &request)?;
+        crash::point("file.before_manifest");
         let manifest_name = format!("{name}{MANIFEST}");
         let written = files::write_whole(&self.incoming, &manifest_name, manifest.as_bytes());
         match written {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                crash::point("file.manifest_written");
+                Ok(())
+            }
             // Once the manifest has its name the file counts, whatever failed after that.
             Err(_) if self.incoming.join(&manifest_name).exists() => Ok(()),
             Err(error) => {

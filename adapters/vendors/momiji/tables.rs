@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use musubi_adapter_sdk::{Answer, Refusal};
+use musubi_proto::crash;
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
 use sqlx::{AnyPool, AssertSqlSafe, Executor, Row};
 use tokio::sync::Semaphore;
@@ -167,7 +168,10 @@ impl Tables {
             .bind(number)
             .execute(&mut *transaction)
             .await?;
-        transaction.commit().await.map_err(|_| Failure::Commit)
+        crash::point("sql.before_commit");
+        transaction.commit().await.map_err(|_| Failure::Commit)?;
+        crash::point("sql.committed");
+        Ok(())
     }
 
     fn member_query<'a>(

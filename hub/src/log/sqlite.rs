@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use async_trait::async_trait;
+use musubi_proto::crash;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{Connection, QueryBuilder, Sqlite};
 use tokio::sync::{Mutex, watch};
@@ -211,6 +212,7 @@ impl SqliteLog {
             .await
             .map_err(not_written)?;
         }
+        crash::point("publish.written");
         // A commit that fails may still have reached the disk.
         transaction
             .commit()

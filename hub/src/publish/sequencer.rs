@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use musubi_proto::crash;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -292,6 +293,7 @@ async fn publish_all(parts: &Parts, waiting: Vec<Waiting>, sound: bool) -> bool 
     });
     for (reply, outcome) in replies.into_iter().zip(outcomes) {
         respond(reply, outcome);
+        crash::point("publish.answered");
     }
     sound
 }

@@ -98,12 +98,10 @@ async fn attach(
 async fn listen(
     attached: &Attached,
     incoming: &mut Streaming<AttachRequest>,
-    hub_stop: &CancellationToken,
 ) -> Result<(), Failure> {
     loop {
         let next = tokio::select! {
             () = attached.end.cancelled() => return Ok(()),
-            () = hub_stop.cancelled() => return Ok(()),
             next = tokio::time::timeout(STREAM_LEASE, incoming.next()) => next,
         };
         let Ok(Some(Ok(message))) = next else {
@@ -208,13 +206,12 @@ impl DeliveryService for Deliveries {
             }),
             mode: if filling { Mode::Backfill } else { Mode::Live } as i32,
         };
-        let hub_stop = self.0.commons.stop.clone();
         tokio::spawn(async move {
             let hello = AttachResponse {
                 response: Some(Tell::Welcome(welcome)),
             };
             if out.send(Ok(hello)).await.is_ok() {
-                serve(attached, incoming, relayed, out, hub_stop).await;
+                serve(attached, incoming, relayed, out).await;
             }
             drop(pass);
         });
@@ -228,7 +225,6 @@ async fn serve(
     mut incoming: Streaming<AttachRequest>,
     mut relayed: mpsc::Receiver<AttachResponse>,
     out: mpsc::Sender<Result<AttachResponse, Status>>,
-    hub_stop: CancellationToken,
 ) {
     let relay = async {
         while let Some(message) = relayed.recv().await {
@@ -238,7 +234,7 @@ async fn serve(
         }
     };
     let refused = tokio::select! {
-        listened = listen(&attached, &mut incoming, &hub_stop) => listened.err(),
+        listened = listen(&attached, &mut incoming) => listened.err(),
         () = relay => None,
     };
     // A fence is said before the stream ends; what else was on its way is not delivered.

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use musubi_proto::crash;
 use musubi_proto::hub::v1::event_service_server::EventService;
 use musubi_proto::hub::v1::publish_unit::Content;
 use musubi_proto::hub::v1::unit_answer::Answer as WireAnswer;
@@ -211,6 +212,7 @@ async fn publish(
     town: &Town,
     mut request: PublishRequest,
 ) -> Result<Vec<UnitAnswer>, Failure> {
+    crash::point("publish.received");
     let publishing = telemetry::Publishing::start(&mut request);
     let m = &town.municipality;
     let captured = request.units.iter().any(|unit| unit.origin.is_some());
@@ -241,6 +243,7 @@ async fn publish(
         captured,
         capture_epoch: claims_epoch.then_some(request.capture_epoch),
     };
+    crash::point("publish.validated");
     let mut decided = town.sequencer.publish(batch).await?.into_iter();
     let answers: Vec<UnitAnswer> = answers
         .into_iter()

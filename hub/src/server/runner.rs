@@ -159,6 +159,7 @@ impl Runner {
             filled_before_cut: false,
             closed_out: 0,
             resume_parked: false,
+            draining: false,
             next_due: None,
             live_tail,
             bulk_tail,
@@ -182,6 +183,8 @@ struct State {
     closed_out: u64,
     /// An adapter has just attached: what was on its way back from parking goes on.
     resume_parked: bool,
+    /// The hub is ending: nothing is sent any more.
+    draining: bool,
     /// When the next set-aside unit is due, in milliseconds since 1970.
     next_due: Option<i64>,
     live_tail: watch::Receiver<crate::event::Position>,
@@ -198,7 +201,7 @@ async fn run(mut state: State, mut queue: mpsc::Receiver<Command>, stop: Cancell
     loop {
         let wait = state.wait();
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return state.drain(&mut queue).await,
             command = queue.recv() => match command {
                 None => return,
                 Some(command) => state.take(command, &mut queue).await,
@@ -238,6 +241,25 @@ impl State {
             let millis = u64::try_from(at.saturating_sub(self.now())).unwrap_or(0);
             Duration::from_millis(millis).min(IDLE)
         })
+    }
+
+    /// Takes the answers to what is under way, sends nothing more, and lets the adapter go: what
+    /// is answered now is not delivered again.
+    async fn drain(&mut self, queue: &mut mpsc::Receiver<Command>) {
+        self.draining = true;
+        let end = tokio::time::Instant::now() + crate::limits::DRAIN_RECEIPTS;
+        while self.session.as_ref().is_some_and(Session::awaits) {
+            let Ok(Some(command)) = tokio::time::timeout_at(end, queue.recv()).await else {
+                break;
+            };
+            self.take(command, queue).await;
+            if let Err(error) = self.commit().await {
+                report(&self.row.id, &error);
+                break;
+            }
+        }
+        self.keep_attempts().await;
+        self.drop_session();
     }
 
     async fn take(&mut self, command: Command, queue: &mut mpsc::Receiver<Command>) {

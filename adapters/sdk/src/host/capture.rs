@@ -3,6 +3,7 @@
 //! It must never pass over a page: a page that was not made durable is captured again.
 //! Read next: `../capture.rs`, which it calls.
 
+use musubi_proto::crash;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -108,11 +109,13 @@ async fn round(
         let units = page.units.len();
         let captured = Captured::start(source, &mut page);
         let request = request(source, page, answer.capture_epoch);
+        crash::point("capture.translated");
         let answer = timeout(CALL_TIMEOUT, client.publish(request))
             .await
             .map_err(|_| RoundError::TimedOut)?
             .map_err(HubError::from)?;
         let answer = answer.into_inner();
+        crash::point("capture.answered");
         captured.answered(&answer);
         check(units, answer)?;
         published();

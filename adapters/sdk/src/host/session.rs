@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use musubi_proto::crash;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
@@ -161,6 +162,7 @@ impl Session<'_> {
     fn receive(&mut self, message: AttachResponse) -> Result<(), HubError> {
         match message.response {
             Some(Response::Delivery(delivery)) => {
+                crash::point("adapter.read");
                 let adapter = Arc::clone(self.adapter);
                 let copy = Delivery {
                     units: Vec::new(),
@@ -204,7 +206,10 @@ impl Session<'_> {
                 )
             }
         };
-        self.send(Request::Receipt(receipt)).await
+        crash::point("adapter.answered");
+        self.send(Request::Receipt(receipt)).await?;
+        crash::point("adapter.receipted");
+        Ok(())
     }
 
     /// Lets what is under way end, without asking for more, and waits until the hub has read it.

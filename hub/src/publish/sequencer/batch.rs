@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
+use musubi_proto::crash;
 use musubi_proto::standard::resident::v1::ResidentSnapshotPublished;
 use prost::Message;
 
@@ -234,6 +235,7 @@ async fn write(
     };
     let positions = append(parts, source, &accepted, &mut delta).await?;
     let held_ids = commit(parts, delta).await?;
+    crash::point("publish.committed");
     let events = accepted.iter().flat_map(|(_, unit)| &unit.events);
     let subjects = events.map(|event| event.claim.subject.clone());
     let subjects: HashSet<Subject> = subjects.chain(freed).collect();
@@ -301,6 +303,7 @@ async fn append(
             .collect();
         let appending = crate::telemetry::Appending::start(m, stream);
         let positions = parts.log.append(m, stream, records).await?;
+        crash::point("publish.flushed");
         appending.appended(&of_stream, &positions);
         let mut positions = positions.into_iter();
         for (index, unit) in of_stream {

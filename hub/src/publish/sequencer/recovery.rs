@@ -3,6 +3,7 @@
 //! Must never drop a record of the log: an append that got through counts.
 //! Read next: `log.rs`.
 
+use musubi_proto::crash;
 use prost::Message;
 
 use super::{Parts, PublishError, batch};
@@ -42,6 +43,7 @@ async fn recover_stream(parts: &Parts, stream: Stream) -> Result<(), PublishErro
         }
         // A correction closes what it corrects only as a whole.
         if whole {
+            crash::point("open.recovering");
             batch::commit(parts, std::mem::take(&mut delta)).await?;
         }
     }

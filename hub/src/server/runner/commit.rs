@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use musubi_proto::crash;
+
 use super::payload::Payload;
 use super::{State, StepError};
 use crate::clock::now_ms;
@@ -28,7 +30,9 @@ impl State {
                 let cursors = delta.cursors.clone();
                 let pause = delta.paused.clone();
                 let parks = !delta.park.is_empty() || !delta.unpark.is_empty();
+                crash::point("deliver.before_commit");
                 self.shared.store.commit(delta).await?;
+                crash::point("deliver.committed");
                 if let (Some(pause), Some(binding)) = (pause, self.row.binding_mut()) {
                     binding.paused = pause;
                 }
@@ -132,6 +136,10 @@ impl State {
 
     /// False when the adapter's stream is gone.
     async fn send(&mut self, deliveries: Vec<Delivery<Arc<Payload>>>) -> bool {
+        if self.draining {
+            // Decided and stored; the next start sends it.
+            return true;
+        }
         let now = self.now();
         for delivery in deliveries {
             let Some(session) = self.session.as_mut() else {
@@ -160,6 +168,7 @@ impl State {
                 {
                     return false;
                 }
+                crash::point("deliver.sent");
                 continue;
             }
             // What cannot be projected must not leave the hub; the subject waits for a human.

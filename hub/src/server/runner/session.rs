@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use musubi_proto::crash;
 use musubi_proto::hub::v1::attach_response::Response;
 use musubi_proto::hub::v1::{
     AttachResponse, Capabilities, DeliveredUnit, Delivery as WireDelivery, Fenced, Mode, Outcome,
@@ -219,12 +220,18 @@ impl Session {
         self.step(Input::Stopped(stopped), now);
     }
 
+    /// Something was sent and is not answered.
+    pub(super) fn awaits(&self) -> bool {
+        !self.sent.is_empty()
+    }
+
     /// Takes a receipt; one for an unknown delivery changes nothing.
     pub(super) fn receipt(&mut self, receipt: &Receipt, now: i64) {
         let Some((delivery, keys, attempt)) = self.sent.remove(&receipt.delivery_id) else {
             tracing::debug!("a receipt for a delivery that is not leased was dropped");
             return;
         };
+        crash::point("deliver.receipt");
         attempt.answered(receipt);
         let answers = answers(receipt, &keys);
         self.step(Input::Receipt { delivery, answers }, now);
