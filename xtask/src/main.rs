@@ -24,7 +24,7 @@ Usage: cargo xtask <COMMAND> [ARGUMENTS]
 Commands:
   test              Install what the tests need, then run every check and every test
   tools             Only install what the tests need (into .tools/, and Debian packages)
-  faults [ARGS]...  Play a town while parts of the hub are killed; arguments go to the program
+  faults [ARGS]...  Harm a running hub row by row and judge it; arguments go to the program
   bench [ARGS]...   Measure a release build; arguments go to the program
   help              Print this text
 
@@ -33,7 +33,8 @@ Commands:
 
 Examples:
   cargo xtask test
-  cargo xtask faults kill --count 1000 --seed 7 --town DIR
+  cargo xtask faults A1 --count 200 --seed 7
+  cargo xtask faults --all --report reports
   cargo xtask faults --help
 
 Exit status: 0 all passed, 1 something failed, 2 wrong usage.

@@ -1,7 +1,7 @@
 //! Starts the long programs beside the tests: faults on purpose, and measurements.
 //! Behind `cargo xtask faults` and `cargo xtask bench`.
 //! Must never interpret the arguments: they belong to the program.
-//! Read next: `tests/e2e/src/bin/`, `tests/bench/src/main.rs`.
+//! Read next: `tests/faults/src/bin/faults.rs`, `tests/bench/src/main.rs`.
 
 use anyhow::Result;
 
@@ -25,7 +25,7 @@ impl Program {
 
     fn package(self) -> &'static str {
         match self {
-            Self::Faults => "musubi-e2e",
+            Self::Faults => "musubi-faults",
             Self::Bench => "musubi-bench",
         }
     }

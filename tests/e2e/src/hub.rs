@@ -70,7 +70,11 @@ impl Hub {
 
     /// A new process on the same data and port.
     pub async fn restart(&mut self) -> Result<()> {
-        let mut command = musubi()?;
+        self.restart_as(musubi()?).await
+    }
+
+    /// The same under another command line, to which `serve` and its options are added.
+    pub async fn restart_as(&mut self, mut command: std::process::Command) -> Result<()> {
         command.arg("serve");
         let (process, _) = spawn(&self.folder, command, &self.address).await?;
         self.process = process;

@@ -1,11 +1,12 @@
 //! Faults as tests: each row harms a running hub and judges what is left.
 //! Beside the product; it sees processes, files and the network, as the end-to-end tests do.
 //! Must never pass a row that did not harm anything.
-//! Read next: `network.rs`, `data.rs`, `load.rs`.
+//! Read next: `row.rs`, `history.rs`, `network.rs`, `data.rs`, `load.rs`.
 
 pub mod clock;
 pub mod data;
 pub mod dice;
+pub mod history;
 pub mod judged;
 pub mod load;
 pub mod network;
@@ -14,4 +15,5 @@ pub mod retrying;
 pub mod rig;
 pub mod row;
 pub mod rows;
+pub mod scene;
 pub mod wire;

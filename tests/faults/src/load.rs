@@ -161,6 +161,8 @@ pub struct Journal {
     keys: HashSet<String>,
     /// Ids in the order of their effects, with subject and version.
     pub effects: Vec<(String, String, u32)>,
+    /// Every event that came, with the epoch of the binding that sent it.
+    pub deliveries: Vec<(String, u64)>,
     /// Deliveries of what had its effect already: answered, and without effect.
     pub repeated: u64,
     /// When each stream was opened.
@@ -257,6 +259,11 @@ async fn take(mut receiver: Receiver, journal: &Mutex<Journal>) -> Result<()> {
 fn apply(delivery: &Delivery, journal: &mut Journal) -> Outcome {
     let mut outcome = Outcome::Duplicate;
     for unit in &delivery.units {
+        let ids = unit.events.iter().filter_map(|event| event.event.as_ref());
+        let epoch = delivery.binding_epoch;
+        journal
+            .deliveries
+            .extend(ids.map(|event| (event.id.clone(), epoch)));
         if !journal.keys.insert(unit.idempotency_key.clone()) {
             journal.repeated += 1;
             continue;
