@@ -159,6 +159,7 @@ impl<P: Clone + AfterImage> Engine<P> {
         let mut decisions = Vec::new();
         match input {
             Input::Unit(unit) => self.offer(unit, &mut decisions),
+            Input::Ahead(works) => self.offer_ahead(works),
             Input::Frontier(stream, cursor) => self.track(stream).frontier = cursor,
             Input::Parked(works) => self.offer_parked(works, &mut decisions),
             Input::Unparked(subjects) => {
@@ -303,6 +304,10 @@ impl<P: Clone + AfterImage> Engine<P> {
             },
         );
         for work in open {
+            // Protection that was seen ahead of the reader is under way already.
+            if self.by_key.contains_key(&work.key) {
+                continue;
+            }
             if self.stands_behind_parked(&work) {
                 self.set_parked(&work);
                 self.settle(work.key);
@@ -315,6 +320,15 @@ impl<P: Clone + AfterImage> Engine<P> {
                     parking: Parking::Waiting,
                 });
             } else {
+                self.enqueue(work, Origin::Log);
+            }
+        }
+    }
+
+    fn offer_ahead(&mut self, works: Vec<Work<P>>) {
+        for work in works {
+            let known = self.by_key.contains_key(&work.key) || self.ahead.contains(&work.key);
+            if work.protection && !known {
                 self.enqueue(work, Origin::Log);
             }
         }
@@ -553,16 +567,20 @@ impl<P: Clone + AfterImage> Engine<P> {
 
     /// One deliverable of a unit is done or parked: the cursor may move.
     fn settle(&mut self, key: UnitKey) {
-        let open = &mut self.track(key.stream).open;
-        if let Some(unit) = open.get_mut(&key.sequence) {
+        let track = self.track(key.stream);
+        if key.sequence >= track.frontier.sequence {
+            // Its unit is not read yet, and must not bring it again.
+            self.ahead.insert(key);
+            return;
+        }
+        if let Some(unit) = track.open.get_mut(&key.sequence) {
             unit.left -= 1;
             if unit.left == 0 {
-                open.remove(&key.sequence);
+                track.open.remove(&key.sequence);
             }
         }
     }
 }
-
 /// Rank of bulk work among what is ready.
 const BULK: u8 = 2;
 

@@ -128,6 +128,8 @@ pub enum Answered {
 pub enum Input<P> {
     /// A unit was read. Units of a stream come in order.
     Unit(UnitIn<P>),
+    /// Protection units that stand behind what was read so far: they wait for nothing.
+    Ahead(Vec<Work<P>>),
     /// Everything before a position was read and is not for this receiver.
     Frontier(Stream, Cursor),
     /// Parked units are to be delivered again, in order; their subjects are parked no more. Wants

@@ -20,6 +20,7 @@ use crate::store::{
 };
 use musubi_proto::hub::v1::{AttachResponse, Capabilities, Outcome, Receipt};
 
+mod ahead;
 mod closing;
 mod commit;
 mod due;

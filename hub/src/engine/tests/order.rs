@@ -146,3 +146,40 @@ fn an_answer_about_a_unit_of_another_delivery_changes_nothing() {
     assert_eq!(seen, Seen::default());
     assert_eq!(bench.answer(live(2), &applied()).done, [live(2)]);
 }
+
+#[test]
+fn protection_that_is_seen_ahead_overtakes_what_is_not_read_yet_and_is_not_delivered_again() {
+    let mut bench = Bench::new();
+    bench.live(&["A"]);
+    let measure = protection(key(Stream::Live, 3, 2), "A");
+    let late = work(key(Stream::Live, 3, 1), &["B"]);
+    let seen = bench.step(Input::Ahead(vec![measure.clone()]));
+    assert_eq!(seen.delivered, [[measure.key]]);
+    // Seen twice, it goes once.
+    assert_eq!(
+        bench.step(Input::Ahead(vec![measure.clone()])),
+        Seen::default()
+    );
+    assert_eq!(bench.answer(measure.key, &applied()).done, [measure.key]);
+    assert_eq!(
+        bench.step(Input::Ahead(vec![measure.clone()])),
+        Seen::default()
+    );
+    bench.live(&["C"]);
+    let seen = bench.unit(Stream::Live, vec![late.clone(), measure]);
+    assert_eq!(seen.delivered, [[late.key]]);
+}
+
+#[test]
+fn protection_that_is_still_under_way_when_its_unit_is_read_holds_the_cursor() {
+    let mut bench = Bench::new();
+    let measure = protection(key(Stream::Live, 1, 2), "A");
+    bench.step(Input::Ahead(vec![measure.clone()]));
+    assert_eq!(
+        bench.unit(Stream::Live, vec![measure.clone()]),
+        Seen::default()
+    );
+    assert_eq!(bench.engine.cursor(Stream::Live).sequence, 1);
+    bench.answer(measure.key, &applied());
+    assert_eq!(bench.engine.cursor(Stream::Live).sequence, 2);
+}

@@ -14,7 +14,7 @@ use super::{DeliveryDelta, Shared, State, StepError};
 use crate::engine::{Input, UnitIn, Work};
 use crate::event::{Event, Position, Stream, Subject};
 use crate::grants::GrantTable;
-use crate::limits::{READ_BYTES_MAX, READ_RECORDS_MAX, READ_ROOM_MIN, WINDOW_UNITS};
+use crate::limits::{READ_BYTES_MAX, READ_RECORDS_MAX, WINDOW_UNITS};
 use crate::log::{ReadLimit, Record, RecordKind};
 use crate::store::Cursor;
 
@@ -89,7 +89,7 @@ impl State {
                 return Ok(true);
             }
         }
-        Ok(false)
+        self.look_ahead().await
     }
 
     async fn read_stream(&mut self, stream: Stream) -> Result<bool, StepError> {
@@ -98,11 +98,8 @@ impl State {
             return Ok(false);
         };
         let from = session.position(stream);
-        // A full window takes a batch at a time: one read for each free place would read, and
-        // decode, the same records again and again.
-        let room = WINDOW_UNITS.saturating_sub(session.engine.open());
-        let waits = room < READ_ROOM_MIN || !session.engine.has_room(stream);
-        if waits || session.ended(stream) == Some((from, tail)) {
+        let room = WINDOW_UNITS.saturating_sub(session.engine.open_in(stream));
+        if session.is_full(stream) || session.ended(stream) == Some((from, tail)) {
             return Ok(false);
         }
         let limit = ReadLimit {
@@ -144,7 +141,7 @@ impl State {
         Ok(moved)
     }
 
-    fn tail(&self, stream: Stream) -> &tokio::sync::watch::Receiver<Position> {
+    pub(super) fn tail(&self, stream: Stream) -> &tokio::sync::watch::Receiver<Position> {
         match stream {
             Stream::Live => &self.live_tail,
             Stream::Bulk => &self.bulk_tail,
@@ -177,7 +174,7 @@ impl State {
 
     /// Where reading of a stream must stop: at the cut of a filling subscription, or, while the
     /// first snapshot is on its way, at the changes that belong to the state after it.
-    async fn end_of(&mut self, stream: Stream) -> Result<Option<Position>, StepError> {
+    pub(super) async fn end_of(&mut self, stream: Stream) -> Result<Option<Position>, StepError> {
         let until = self.row.until.map(|until| match stream {
             Stream::Live => until.0,
             Stream::Bulk => until.1,
@@ -291,7 +288,7 @@ impl Route<'_> {
             .collect()
     }
 
-    fn grants(&self, position: Position) -> Option<Arc<GrantTable>> {
+    pub(super) fn grants(&self, position: Position) -> Option<Arc<GrantTable>> {
         self.shared
             .grants
             .borrow()

@@ -22,10 +22,13 @@ use crate::engine::{
 };
 use crate::event::{Position, Stream};
 use crate::limits::{
-    ANSWER_WITHIN_MAX, BATCH_UNITS_MAX, RECEIPT_TEXT_CHARS_MAX, STREAM_SEND_TIMEOUT,
+    ANSWER_WITHIN_MAX, BATCH_UNITS_MAX, READ_ROOM_MIN, RECEIPT_TEXT_CHARS_MAX, STREAM_SEND_TIMEOUT,
+    WINDOW_UNITS,
 };
 use crate::project::Receiver;
-use crate::store::{BindingState, DeliveryDelta, PausedBy, StoreError, SubscriptionRow, UnitKey};
+use crate::store::{
+    BindingState, Cursor, DeliveryDelta, PausedBy, StoreError, SubscriptionRow, UnitKey,
+};
 use crate::telemetry::Attempt;
 
 /// An attached adapter.
@@ -43,6 +46,8 @@ pub(super) struct Session {
     sent: HashMap<String, (u64, Vec<UnitKey>, Attempt)>,
     /// Sequence of the last complete-up-to mark, live and bulk.
     marked: [u64; 2],
+    /// How far the live stream was looked at ahead of a full window.
+    pub(super) looked: Option<Cursor>,
     /// Where reading found nothing more, with the tail as it was known then.
     ended: [Option<(Position, Position)>; 2],
 }
@@ -205,6 +210,7 @@ impl Session {
             out: ask.out,
             sent: HashMap::new(),
             marked: [0; 2],
+            looked: None,
             ended: [None; 2],
         }
     }
@@ -307,6 +313,13 @@ impl Session {
     pub(super) fn set_ended(&mut self, stream: Stream, at: (Position, Position)) {
         let [live, bulk] = &mut self.ended;
         *(if stream == Stream::Live { live } else { bulk }) = Some(at);
+    }
+
+    /// True while a stream is not read on. A full window takes a batch at a time: one read for each
+    /// free place would read, and decode, the same records again and again.
+    pub(super) fn is_full(&self, stream: Stream) -> bool {
+        let room = WINDOW_UNITS.saturating_sub(self.engine.open_in(stream));
+        room < READ_ROOM_MIN || !self.engine.has_room(stream)
     }
 
     /// Where reading of a stream goes on.
