@@ -3,7 +3,7 @@
 //! It must never repeat a request, follow the product elsewhere or go through a proxy.
 //! Read next: a vendor's `deliver.rs`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use musubi_adapter_sdk::{Answer, Refusal};
 use musubi_proto::crash;
@@ -12,8 +12,8 @@ use reqwest::{Client, Method, RequestBuilder, Response, Url};
 
 use crate::host::OpenError;
 
-/// Longest wait that a product may ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+/// Longest wait that is passed on; the hub itself waits no longer than a week.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// Wait when a product asks for none.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
@@ -156,11 +156,42 @@ fn by_status(status: u16, response: &Response) -> Option<Answer> {
 }
 
 fn retry_after(response: &Response) -> Duration {
-    response
-        .headers()
-        .get(RETRY_AFTER)
+    let value = response.headers().get(RETRY_AFTER);
+    value
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.trim().parse().ok())
-        .map_or(RETRY_AFTER_DEFAULT, Duration::from_secs)
+        .and_then(|value| asked_wait(value.trim(), SystemTime::now()))
+        .unwrap_or(RETRY_AFTER_DEFAULT)
         .min(RETRY_AFTER_MAX)
+}
+
+/// Seconds, or a date by the product's clock; one that is past says: now.
+fn asked_wait(value: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    Some(until.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_may_ask_for_seconds_or_name_a_date() {
+        let now = httpdate::parse_http_date("Tue, 24 Nov 2026 00:00:00 GMT").unwrap();
+        for (value, expected) in [
+            ("7", Some(7)),
+            ("86400", Some(86_400)),
+            ("Tue, 24 Nov 2026 08:30:00 GMT", Some(30_600)),
+            ("Tuesday, 24-Nov-26 00:00:05 GMT", Some(5)),
+            ("Mon, 23 Nov 2026 00:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("later", None),
+            ("", None),
+        ] {
+            let wait = asked_wait(value, now);
+            assert_eq!(wait, expected.map(Duration::from_secs), "{value}");
+        }
+    }
 }

@@ -3,10 +3,12 @@
 //! It must never decide about content: it carries deliveries, receipts and pages, nothing more.
 //! Read next: `host/deliver.rs` and `host/capture.rs`.
 
+pub(crate) mod answer;
 mod backoff;
 mod capture;
 mod connection;
 mod deliver;
+mod marks;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -47,6 +47,16 @@ pub const HEARTBEATS_PER_LEASE: u32 = 3;
 /// How long deliveries that are under way may take after a shutdown was asked for.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
+/// How long a delivery may take when the adapter names no `answer_within`: the hub's default.
+pub const ANSWER_WITHIN_DEFAULT: Duration = Duration::from_secs(15 * 60);
+
+/// Tenths of `answer_within` after which the host answers by itself, so that its word reaches the
+/// hub before the hub stops waiting.
+pub const ANSWER_TENTHS: u32 = 9;
+
+/// Sequences above the last mark that a stream's check keeps; the hub sends no more ahead of it.
+pub const SEEN_UNITS_MAX: usize = 100_000;
+
 /// Earliest next attempt after an adapter panicked.
 pub const PANIC_RETRY_AFTER: Duration = Duration::from_secs(10);
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::hub::{Delivery, Outcome, Receipt, UnitReceipt};
+use crate::hub::{DeliveredUnit, Delivery, Outcome, Receipt, UnitReceipt};
 use crate::limits::RECEIPT_MESSAGE_CHARS_MAX;
 
 /// What the hub shall do after a refusal.
@@ -178,9 +178,11 @@ pub fn receipt(delivery: &Delivery, answer: impl Into<Answer>) -> Receipt {
 
 /// Receipt of a delivery of any number of units, one answer a unit in the order of the delivery.
 ///
-/// A run's own outcome is that of its first unit that is not done, with its reason and delay, and
-/// `APPLIED` when all are done. Units that have no answer, because a former one failed, are
-/// answered as a retry: the hub delivers them again, in order.
+/// Each unit has an outcome, a reason and a delay of its own: in a batch of several subjects one
+/// refused unit says nothing of the others. The receipt's own outcome is that of its first unit
+/// that is not done, with its reason and delay, and `APPLIED` when all are done. Units that have no
+/// answer, because a former one of their run failed, are answered as a retry: the hub delivers
+/// them again, in order.
 pub fn run_receipt(delivery: &Delivery, answers: Vec<Answer>) -> Receipt {
     let mut answers = answers.into_iter();
     if delivery.units.len() <= 1 {
@@ -197,18 +199,23 @@ pub fn run_receipt(delivery: &Delivery, answers: Vec<Answer>) -> Receipt {
         .units
         .iter()
         .zip(answers)
-        .map(|(unit, answer)| UnitReceipt {
-            sequence: unit.sequence,
-            outcome: answer.outcome.into(),
-            reason: answer.reason,
-            field: answer.field,
-            message: shortened(&answer.message),
-            stream: unit.stream,
-            member: unit.member,
-            retry_after: answer.retry_after.and_then(|after| after.try_into().ok()),
-        })
+        .map(|(unit, answer)| unit_receipt(unit, answer))
         .collect();
     whole
+}
+
+/// The receipt of one unit among several.
+pub(crate) fn unit_receipt(unit: &DeliveredUnit, answer: Answer) -> UnitReceipt {
+    UnitReceipt {
+        sequence: unit.sequence,
+        outcome: answer.outcome.into(),
+        reason: answer.reason,
+        field: answer.field,
+        message: shortened(&answer.message),
+        stream: unit.stream,
+        member: unit.member,
+        retry_after: answer.retry_after.and_then(|after| after.try_into().ok()),
+    }
 }
 
 fn not_reached() -> Answer {
@@ -228,7 +235,6 @@ fn shortened(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::DeliveredUnit;
 
     fn delivery(units: u64) -> Delivery {
         let units = (1..=units)

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::connection::{HubAccess, HubError, chain};
+use super::marks::Marks;
 use super::session;
 use crate::deliver::Deliver;
 
@@ -19,13 +20,14 @@ use crate::deliver::Deliver;
 pub async fn run_deliver(hub: HubAccess, adapter: Arc<dyn Deliver>, shutdown: CancellationToken) {
     let product = adapter.spec().product.clone();
     let mut backoff = Backoff::new();
+    let mut marks = Marks::default();
     let mut told = String::new();
     while !shutdown.is_cancelled() {
         let mut attached = || {
             backoff.reset();
             told.clear();
         };
-        let ended = session::attach(&hub, &adapter, &shutdown, &mut attached).await;
+        let ended = session::attach(&hub, &adapter, &shutdown, &mut marks, &mut attached).await;
         let Err(error) = ended else { break };
         tell_once(&product, &error, &mut told);
         let delay = error.delay().unwrap_or_else(|| backoff.next_delay());

@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use super::connection::{HubAccess, HubError, delivery_client};
+use super::marks::Marks;
 use crate::deliver::Deliver;
 use crate::hub::{
-    AttachRequest, AttachResponse, Credits, Delivery, Heartbeat, Hello, Receipt, Welcome,
-    attach_request::Request, attach_response::Response,
+    AttachRequest, AttachResponse, CompleteUpTo, Credits, Delivery, Heartbeat, Hello, Receipt,
+    Welcome, attach_request::Request, attach_response::Response,
 };
 use crate::limits::{
     FIRST_ANSWER_TIMEOUT, HEARTBEATS_PER_LEASE, LEASE_DEFAULT, PANIC_RETRY_AFTER, SHUTDOWN_GRACE,
@@ -35,6 +36,7 @@ pub(crate) async fn attach(
     hub: &HubAccess,
     adapter: &Arc<dyn Deliver>,
     shutdown: &CancellationToken,
+    marks: &mut Marks,
     attached: &mut (dyn FnMut() + Send),
 ) -> Result<(), HubError> {
     let opened = tokio::select! {
@@ -43,6 +45,7 @@ pub(crate) async fn attach(
     };
     let (requests, mut responses, welcome) = opened?;
     attached();
+    marks.attached(&welcome.subscription);
     let spec = adapter.spec();
     tracing::info!(
         product = spec.product,
@@ -55,6 +58,8 @@ pub(crate) async fn attach(
         requests,
         running: JoinSet::new(),
         started: Vec::new(),
+        marks,
+        told_gap: false,
     };
     session
         .send(Request::Credits(Credits {
@@ -133,6 +138,9 @@ struct Session<'a> {
     running: JoinSet<Receipt>,
     /// Deliveries under way, so that a panic can still be answered.
     started: Vec<(Id, Delivery)>,
+    marks: &'a mut Marks,
+    /// A gap was warned of on this stream; one line is enough.
+    told_gap: bool,
 }
 
 impl Session<'_> {
@@ -163,6 +171,7 @@ impl Session<'_> {
         match message.response {
             Some(Response::Delivery(delivery)) => {
                 crash::point("adapter.read");
+                self.marks.delivered(&delivery);
                 let adapter = Arc::clone(self.adapter);
                 let copy = Delivery {
                     units: Vec::new(),
@@ -176,10 +185,29 @@ impl Session<'_> {
                 epoch: fenced.binding_epoch,
             }),
             Some(Response::CompleteUpTo(mark)) => {
-                tracing::trace!(sequence = mark.sequence, "complete up to");
+                self.complete(mark);
                 Ok(())
             }
             Some(Response::Welcome(_)) | None => Ok(()),
+        }
+    }
+
+    fn complete(&mut self, mark: CompleteUpTo) {
+        let last = self.marks.last(mark.stream());
+        match self.marks.complete(&mark) {
+            Some(gap) if !self.told_gap => {
+                self.told_gap = true;
+                let stream = mark.stream().as_str_name();
+                tracing::warn!(
+                    stream,
+                    mark = mark.sequence,
+                    last,
+                    ?gap,
+                    "units up to the hub's mark did not come here: they are parked at the hub, or \
+                     another stream had them; ask the operator for this product's parked units"
+                );
+            }
+            _ => tracing::trace!(sequence = mark.sequence, last, "complete up to"),
         }
     }
 

@@ -11,6 +11,7 @@ use opentelemetry::{Context, KeyValue};
 
 use super::{instruments, reason, trace};
 use crate::deliver::Deliver;
+use crate::host::answer;
 use crate::hub::{Delivery, Event, Outcome, Receipt, Stream};
 
 /// Delivers once, inside the trace of the event.
@@ -63,8 +64,7 @@ async fn call(adapter: Arc<dyn Deliver>, delivery: Delivery, work: &Work) -> Rec
         Vec::new(),
     );
     let calling = Context::current_with_span(span);
-    let receipt = adapter
-        .deliver(delivery)
+    let receipt = answer::deliver(adapter.as_ref(), delivery)
         .with_context(calling.clone())
         .await;
     settle(&calling, &receipt);
