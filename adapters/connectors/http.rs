@@ -9,6 +9,7 @@ use musubi_adapter_sdk::{Answer, Refusal};
 use musubi_proto::crash;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Method, RequestBuilder, Response, Url};
+use serde_json::{Map, Value};
 
 use crate::host::OpenError;
 
@@ -112,6 +113,25 @@ impl Http {
             body.extend_from_slice(&chunk);
         }
         Ok(Reply { status, body })
+    }
+}
+
+impl Http {
+    /// Asks the product for a key in its journal: true when the entry below `segments` names it in
+    /// `item`. `Err` is the answer when the product does not say.
+    pub(crate) async fn knows(
+        &self,
+        segments: &[&str],
+        item: &str,
+        key: &str,
+    ) -> Result<bool, Answer> {
+        let reply = self.send(self.request(Method::GET, segments)).await?;
+        let body: Option<Map<String, Value>> = reply.json();
+        match (reply.status, body) {
+            (200, Some(entry)) if entry.get(item).and_then(Value::as_str) == Some(key) => Ok(true),
+            (404, Some(body)) if body.contains_key("error") => Ok(false),
+            _ => Err(unpromised(reply.status)),
+        }
     }
 }
 

@@ -266,6 +266,18 @@ pub(crate) fn told(receipt: &Receipt) -> String {
         .to_owned()
 }
 
+/// The same of each unit of a receipt.
+pub(crate) fn told_units(receipt: &Receipt) -> Vec<String> {
+    let units = receipt.units.iter();
+    let whole = units.map(|unit| Receipt {
+        outcome: unit.outcome,
+        reason: unit.reason.clone(),
+        field: unit.field.clone(),
+        ..Receipt::default()
+    });
+    whole.map(|receipt| told(&receipt)).collect()
+}
+
 /// What a scripted product does with a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Script {

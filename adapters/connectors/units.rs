@@ -16,11 +16,34 @@ pub(crate) fn single<'a, T: Translate>(
         let message = "the product takes one unit at a time";
         return Err(Refusal::reject("UNIT_SHAPE", "units", message).into());
     };
+    Ok((unit, request(unit, delivery.mode(), translator)?))
+}
+
+/// The request of one unit among several. `Err` is its answer when nothing is to be sent.
+pub(crate) fn request<T: Translate>(
+    unit: &DeliveredUnit,
+    mode: Mode,
+    translator: &T,
+) -> Result<T::Request, Answer> {
     let request = translator.translate(unit)?;
-    if delivery.mode() == Mode::Shadow {
+    if mode == Mode::Shadow {
         return Err(shadow());
     }
-    Ok((unit, request))
+    Ok(request)
+}
+
+/// Puts answers to the places of the units that they were waited for; the others have theirs.
+pub(crate) fn in_places<T>(
+    steps: Vec<Result<T, Answer>>,
+    sent: impl IntoIterator<Item = Answer>,
+) -> Vec<Answer> {
+    let mut sent = sent.into_iter();
+    let missing = || Answer::unknown("UNPROMISED_ANSWER", "a unit has no answer of its own");
+    let answer = |step: Result<T, Answer>| match step {
+        Ok(_) => sent.next().unwrap_or_else(missing),
+        Err(answer) => answer,
+    };
+    steps.into_iter().map(answer).collect()
 }
 
 /// The answer to a unit that the product must only be shown: it could be expressed.

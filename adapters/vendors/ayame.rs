@@ -1,4 +1,4 @@
-//! Ayame (国民年金 v2): delivers residents to its REST interface, in bulk while it is being filled.
+//! Ayame (国民年金 v2): delivers residents to its REST interface, many in one bulk request.
 //! It stands between the standard events and a pension ledger with address histories.
 //! It must never repeat a request or take an answer for more than the interface promises.
 //! Read next: `ayame/INTERFACE.md`, then `ayame/translate.rs`.

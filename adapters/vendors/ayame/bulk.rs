@@ -1,33 +1,21 @@
-//! Collects changes that are delivered at the same time into one bulk request (§4).
-//! `deliver.rs` submits here while the product is being filled; each change gets its own answer.
-//! It must never send a change again, nor one whose delivery has ended.
+//! One bulk request (§4) of the changes that the hub delivered together.
+//! `deliver.rs` makes the lines; each line gets its own answer.
+//! It must never send a change again, nor take the answer of one line for another's.
 //! Read next: `answer.rs`.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use musubi_adapter_sdk::{Answer, Refusal};
+use musubi_adapter_sdk::Answer;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
 
 use super::answer::{self, Body, Sent};
 use crate::connectors::http::{Http, Reply, unpromised};
 
 /// Lines of one request; the interface takes 2,000.
-const LINES_MAX: usize = 500;
+pub(super) const LINES_MAX: u32 = 500;
 
 /// Bytes of one request, beyond which no line is added; the interface takes 8 MiB.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// Requests under way at the same time.
-const REQUESTS_MAX: usize = 2;
-
-/// Changes that may wait to be collected.
-const QUEUE_MAX: usize = 1_024;
 
 /// A change as one line.
 #[derive(Debug)]
@@ -40,92 +28,37 @@ pub(super) struct Line {
     pub(super) version: u32,
 }
 
-#[derive(Debug)]
-struct Waiting {
-    line: Line,
-    reply: oneshot::Sender<Answer>,
+/// Sends lines, in as few requests as their bytes allow; one answer a line, in order.
+pub(super) async fn send(http: &Http, lines: &[&Line]) -> Vec<Answer> {
+    let mut answers = Vec::with_capacity(lines.len());
+    let mut rest = lines;
+    while !rest.is_empty() {
+        let (now, later) = rest.split_at(fitting(rest));
+        answers.extend(request(http, now).await);
+        rest = later;
+    }
+    answers
 }
 
-/// The collector. Its task ends with it.
-#[derive(Debug)]
-pub(super) struct Bulk {
-    queue: mpsc::Sender<Waiting>,
+/// Number of lines that one request takes, at least one.
+fn fitting(lines: &[&Line]) -> usize {
+    let mut bytes = 0;
+    let fits = lines.iter().take(LINES_MAX as usize).take_while(|line| {
+        bytes += line.text.len() + 1;
+        bytes <= BYTES_MAX
+    });
+    fits.count().max(1)
 }
 
-impl Bulk {
-    /// Starts collecting.
-    pub(super) fn start(http: Http, wait: Duration) -> Self {
-        let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(collect(http, wait, waiting));
-        Self { queue }
-    }
-
-    /// Hands a change over and waits for its answer.
-    pub(super) async fn submit(&self, line: Line) -> Answer {
-        let (reply, answer) = oneshot::channel();
-        if self.queue.send(Waiting { line, reply }).await.is_err() {
-            let message = "the adapter is stopping";
-            return Refusal::retry(Duration::ZERO, "STOPPING", message).into();
-        }
-        let lost = || Answer::unknown("STOPPING", "the adapter stopped before the answer");
-        answer.await.unwrap_or_else(|_| lost())
-    }
-}
-
-async fn collect(http: Http, wait: Duration, mut queue: mpsc::Receiver<Waiting>) {
-    let slots = Arc::new(Semaphore::new(REQUESTS_MAX));
-    let mut requests = JoinSet::new();
-    while let Some(first) = queue.recv().await {
-        // The slot comes first, so that changes collect while the product is slow.
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            break;
-        };
-        let batch = fill(first, wait, &mut queue).await;
-        requests.spawn(send(http.clone(), batch, slot));
-        while requests.try_join_next().is_some() {}
-    }
-    while requests.join_next().await.is_some() {}
-}
-
-async fn fill(first: Waiting, wait: Duration, queue: &mut mpsc::Receiver<Waiting>) -> Vec<Waiting> {
-    let until = Instant::now() + wait;
-    let mut bytes = first.line.text.len();
-    let mut batch = vec![first];
-    while batch.len() < LINES_MAX && bytes < BYTES_MAX {
-        let next = tokio::select! {
-            biased;
-            next = queue.recv() => next,
-            () = sleep_until(until) => None,
-        };
-        let Some(next) = next else { break };
-        bytes += next.line.text.len();
-        batch.push(next);
-    }
-    batch
-}
-
-async fn send(http: Http, mut batch: Vec<Waiting>, _slot: OwnedSemaphorePermit) {
-    // A delivery that has ended comes again; its change would only be sent twice.
-    batch.retain(|waiting| !waiting.reply.is_closed());
-    if batch.is_empty() {
-        return;
-    }
-    let body: String = batch
-        .iter()
-        .flat_map(|waiting| [waiting.line.text.as_str(), "\n"])
-        .collect();
+async fn request(http: &Http, lines: &[&Line]) -> Vec<Answer> {
+    let texts = lines.iter().flat_map(|line| [line.text.as_str(), "\n"]);
     let request = http
         .request(Method::POST, &["v2", "bulk"])
         .header(CONTENT_TYPE, "application/x-ndjson")
-        .body(body);
-    let answers = match http.send(request).await {
-        Ok(reply) => read(&reply, &batch),
-        Err(answer) => vec![answer; batch.len()],
-    };
-    for (waiting, answer) in batch.into_iter().zip(answers) {
-        if waiting.reply.send(answer).is_err() {
-            tracing::debug!("a delivery ended before its answer");
-        }
+        .body(texts.collect::<String>());
+    match http.send(request).await {
+        Ok(reply) => read(&reply, lines),
+        Err(answer) => vec![answer; lines.len()],
     }
 }
 
@@ -139,23 +72,18 @@ struct AnsweredLine {
 }
 
 /// One answer for each line. A line that is missing, or does not name its change, proves nothing.
-fn read(reply: &Reply, batch: &[Waiting]) -> Vec<Answer> {
+fn read(reply: &Reply, lines: &[&Line]) -> Vec<Answer> {
     if reply.status != 200 {
-        return vec![unpromised(reply.status); batch.len()];
+        return vec![unpromised(reply.status); lines.len()];
     }
-    let mut lines = reply.body.split(|byte| *byte == b'\n');
-    batch
-        .iter()
-        .enumerate()
-        .map(|(index, waiting)| {
-            lines
-                .next()
-                .and_then(|line| serde_json::from_slice::<AnsweredLine>(line).ok())
-                .filter(|line| line.line == index + 1 && line.no == waiting.line.person)
-                .and_then(|line| {
-                    answer::read(line.status, line.body, Sent::Change(waiting.line.version))
-                })
-                .unwrap_or_else(|| unpromised(reply.status))
-        })
-        .collect()
+    let mut answered = reply.body.split(|byte| *byte == b'\n');
+    let answer = |(number, line): (usize, &&Line)| {
+        answered
+            .next()
+            .and_then(|text| serde_json::from_slice::<AnsweredLine>(text).ok())
+            .filter(|told| told.line == number && told.no == line.person)
+            .and_then(|told| answer::read(told.status, told.body, Sent::Change(line.version)))
+            .unwrap_or_else(|| unpromised(reply.status))
+    };
+    (1..).zip(lines).map(answer).collect()
 }

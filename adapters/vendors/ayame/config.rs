@@ -27,9 +27,9 @@ pub struct Config {
     /// Deliveries that may be under way at the same time.
     #[serde(default = "default_in_flight_max")]
     pub in_flight_max: u32,
-    /// How long the first change of a bulk request waits for others, in milliseconds.
-    #[serde(default = "default_bulk_wait_ms")]
-    pub bulk_wait_ms: u64,
+    /// Most changes of one bulk request; 1 sends each change by itself.
+    #[serde(default = "default_batch_units")]
+    pub batch_units: u32,
 }
 
 impl Config {
@@ -40,7 +40,7 @@ impl Config {
             connect_timeout_ms: default_connect_timeout_ms(),
             request_timeout_ms: default_request_timeout_ms(),
             in_flight_max: default_in_flight_max(),
-            bulk_wait_ms: default_bulk_wait_ms(),
+            batch_units: default_batch_units(),
         }
     }
 
@@ -51,11 +51,6 @@ impl Config {
             request: Duration::from_millis(self.request_timeout_ms.max(1)),
             answer_bytes_max: ANSWER_BYTES_MAX,
         }
-    }
-
-    /// How long the first change of a bulk request waits for others.
-    pub(super) fn bulk_wait(&self) -> Duration {
-        Duration::from_millis(self.bulk_wait_ms)
     }
 }
 
@@ -71,6 +66,6 @@ fn default_in_flight_max() -> u32 {
     256
 }
 
-fn default_bulk_wait_ms() -> u64 {
-    10
+fn default_batch_units() -> u32 {
+    500
 }

@@ -1,16 +1,19 @@
-//! Sends one change to Ayame and reads its answer.
+//! Sends one change to Ayame, or the changes of a batch in one bulk request, and reads the answers.
 //! The host calls it; `translate.rs` says what to send, `bulk.rs` sends many together.
-//! It must never delay a protection or a live change for the sake of a bulk request.
+//! It must never send again what the product's journal has, where it is asked before.
 //! Read next: `bulk.rs`.
 
 use musubi_adapter_sdk::hub::{Capabilities, DeliveredUnit, Delivery, Mode, Receipt, UnitScope};
-use musubi_adapter_sdk::{Answer, Deliver, Refusal, Spec, async_trait, receipt};
-use reqwest::{Method, RequestBuilder};
+use musubi_adapter_sdk::{Answer, Deliver, Spec, async_trait, run_receipt};
+use reqwest::Method;
 use serde_json::Value;
 
 use super::answer::{self, Sent};
-use super::bulk::{Bulk, Line};
-use super::translate::{Request, Translator};
+use super::bulk::{self, LINES_MAX, Line};
+use super::translate::{
+    Request::{self, Change},
+    Translator,
+};
 use super::{Config, PRODUCT, SYSTEM};
 use crate::connectors::checks::{self, NO_PERSON};
 use crate::connectors::http::{Http, unpromised};
@@ -26,7 +29,6 @@ const KEY_CHARS_MAX: usize = 100;
 pub(super) struct Ayame {
     spec: Spec,
     http: Http,
-    bulk: Bulk,
 }
 
 impl Ayame {
@@ -41,60 +43,79 @@ impl Ayame {
                 version_check: true,
                 lookup: true,
                 protection_flag: true,
+                batch_units: config.batch_units.clamp(1, LINES_MAX),
                 idempotent: true,
                 ..Capabilities::default()
             },
             in_flight_max: config.in_flight_max.max(1),
         };
         let http = Http::open(PRODUCT, &config.address, config.limits())?;
-        let bulk = Bulk::start(http.clone(), config.bulk_wait());
-        Ok(Self { spec, http, bulk })
+        Ok(Self { spec, http })
     }
 
-    async fn send(
-        &self,
-        unit: &DeliveredUnit,
-        request: Request,
-        mode: Mode,
-    ) -> Result<Answer, Refusal> {
-        let key = checks::key(unit, KEY_CHARS_MAX)?;
-        Ok(match request {
-            Request::Nothing => Answer::not_relevant(NO_PERSON),
-            Request::Change {
+    /// One unit alone: asked for by its key first when an earlier attempt may have had its effect.
+    async fn alone(&self, unit: &DeliveredUnit, delivery: &Delivery) -> Answer {
+        let step = match step(unit, delivery.mode()) {
+            Ok(step) => step,
+            Err(answer) => return answer,
+        };
+        if delivery.outcome_unknown {
+            let key = unit.idempotency_key.as_str();
+            let path = ["v2", "applied", key];
+            match self.http.knows(&path, "changeId", key).await {
+                Ok(false) => {}
+                Ok(true) => return Answer::duplicate(),
+                Err(answer) => return answer,
+            }
+        }
+        self.one(step).await
+    }
+
+    /// Changes of several persons in one request. An unknown one is simply in it again: Ayame
+    /// asks its journal for the key of each line.
+    async fn together(&self, units: &[DeliveredUnit], mode: Mode) -> Vec<Answer> {
+        let mut steps = Vec::with_capacity(units.len());
+        for unit in units {
+            steps.push(match step(unit, mode) {
+                Ok(Change {
+                    person,
+                    version,
+                    body,
+                }) => Ok(line(person, version, body)),
+                // The hub sends protection by itself; if not, it still goes first.
+                Ok(measure) => Err(self.one(measure).await),
+                Err(answer) => Err(answer),
+            });
+        }
+        let lines: Vec<&Line> = steps.iter().flatten().collect();
+        let answers = bulk::send(&self.http, &lines).await;
+        units::in_places(steps, answers)
+    }
+
+    async fn one(&self, request: Request) -> Answer {
+        let (request, sent) = match request {
+            Request::Nothing => return Answer::not_relevant(NO_PERSON),
+            Change {
                 person,
                 version,
-                mut body,
+                body,
             } => {
-                body.put("changeId", key);
-                if mode == Mode::Backfill {
-                    self.bulk.submit(line(person, version, body)).await
-                } else {
-                    let path = ["v2", "persons", &person, "changes"];
-                    let request = self.http.request(Method::POST, &path);
-                    let request = request
-                        .header("If-Version", version)
-                        .json(&Value::from(body));
-                    self.one(request, Sent::Change(version)).await
-                }
+                let path = ["v2", "persons", &person, "changes"];
+                let request = self.http.request(Method::POST, &path);
+                let request = request.header("If-Version", version);
+                (request.json(&Value::from(body)), Sent::Change(version))
             }
             Request::Measure {
                 person,
                 measure,
                 version,
-                mut body,
+                body,
             } => {
-                body.put("changeId", key);
                 let path = ["v2", "persons", &person, "confidential", &measure];
-                let request = self
-                    .http
-                    .request(Method::PUT, &path)
-                    .json(&Value::from(body));
-                self.one(request, Sent::Measure(version)).await
+                let request = self.http.request(Method::PUT, &path);
+                (request.json(&Value::from(body)), Sent::Measure(version))
             }
-        })
-    }
-
-    async fn one(&self, request: RequestBuilder, sent: Sent) -> Answer {
+        };
         match self.http.send(request).await {
             Ok(reply) => reply
                 .json()
@@ -103,6 +124,18 @@ impl Ayame {
             Err(answer) => answer,
         }
     }
+}
+
+/// The request of a unit with its key as the change's id. `Err` is its answer when nothing is to
+/// be sent.
+fn step(unit: &DeliveredUnit, mode: Mode) -> Result<Request, Answer> {
+    let mut request = units::request(unit, mode, &Translator)?;
+    let key = checks::key(unit, KEY_CHARS_MAX)?;
+    match &mut request {
+        Request::Nothing => return Err(Answer::not_relevant(NO_PERSON)),
+        Change { body, .. } | Request::Measure { body, .. } => body.put("changeId", key),
+    }
+    Ok(request)
 }
 
 fn line(person: String, version: u32, mut body: Object) -> Line {
@@ -122,10 +155,10 @@ impl Deliver for Ayame {
     }
 
     async fn deliver(&self, delivery: Delivery) -> Receipt {
-        let answer = match units::single(&delivery, &Translator) {
-            Ok((unit, request)) => self.send(unit, request, delivery.mode()).await.into(),
-            Err(answer) => answer,
+        let answers = match delivery.units.as_slice() {
+            [unit] => vec![self.alone(unit, &delivery).await],
+            units => self.together(units, delivery.mode()).await,
         };
-        receipt(&delivery, answer)
+        run_receipt(&delivery, answers)
     }
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use futures::future::join_all;
 use musubi_adapter_sdk::Translate;
 use musubi_adapter_sdk::hub::{DeliveredEvent, Mode};
 use musubi_products::{HttpArgs, ayame};
@@ -15,7 +14,7 @@ use super::{Config, open};
 use crate::connectors::testing::{
     Script, ScriptedProduct, WHOLE_RECORD, corrected, date, delivery, event, measure_ended,
     measure_started, moved_in, moved_out, of_person, protected, record, single, snapshot_header,
-    told, unit,
+    told, told_units, unit,
 };
 
 fn body(event: DeliveredEvent) -> Value {
@@ -220,25 +219,20 @@ async fn each_answer_has_its_outcome() {
     );
 }
 
-/// Delivers three changes at once while the product is being filled.
-async fn fill(script: Script) -> (Vec<String>, Vec<String>) {
+/// Delivers changes of three persons as one batch; what each unit was told.
+async fn batch(script: Script) -> (Vec<String>, Vec<String>) {
     let product = ScriptedProduct::start(vec![script]).await;
-    let config = Config {
-        bulk_wait_ms: 200,
-        ..Config::new(&product.address)
-    };
-    let adapter = open(config).await.unwrap();
-    let deliveries = (1..=3_u64).map(|number| {
+    let adapter = open(Config::new(&product.address)).await.unwrap();
+    let units = (1..=3_u64).map(|number| {
         let event = event(&format!("{number}"), 4, &moved_in(record()), WHOLE_RECORD);
-        let unit = unit(&format!("k{number}"), number, vec![event]);
-        adapter.deliver(delivery(vec![unit], Mode::Backfill))
+        unit(&format!("k{number}"), number, vec![event])
     });
-    let receipts = join_all(deliveries).await;
-    (receipts.iter().map(told).collect(), product.requests())
+    let receipt = adapter.deliver(delivery(units.collect(), Mode::Live)).await;
+    (told_units(&receipt), product.requests())
 }
 
 #[tokio::test]
-async fn changes_of_a_filling_share_a_request_and_have_their_own_answers() {
+async fn changes_of_a_batch_share_a_request_and_have_their_own_answers() {
     let lines = concat!(
         r#"{"line":1,"no":"1","status":200,"result":"applied","version":4}"#,
         "\n",
@@ -247,7 +241,7 @@ async fn changes_of_a_filling_share_a_request_and_have_their_own_answers() {
         r#"{"line":3,"no":"3","status":422,"error":{"code":"bad_date","property":"set.birth"}}"#,
         "\n"
     );
-    let (told, requests) = fill(Script::json(200, lines)).await;
+    let (told, requests) = batch(Script::json(200, lines)).await;
     assert_eq!(
         told,
         ["APPLIED", "SUPERSEDED", "REJECTED BAD_DATE set.birth"]
@@ -281,17 +275,39 @@ async fn a_line_without_its_own_answer_is_unknown_and_a_busy_product_is_tried_la
     );
     let unknown = "UNKNOWN UNPROMISED_ANSWER";
     assert_eq!(
-        fill(Script::json(200, lines)).await.0,
+        batch(Script::json(200, lines)).await.0,
         ["APPLIED", unknown, unknown]
     );
     assert_eq!(
-        fill(Script::half(lines)).await.0,
+        batch(Script::half(lines)).await.0,
         ["UNKNOWN CONNECTION_LOST"; 3]
     );
     assert_eq!(
-        fill(Script::bare(503, "Retry-After: 1")).await.0,
+        batch(Script::bare(503, "Retry-After: 1")).await.0,
         ["RETRY BUSY"; 3]
     );
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_asked_for_by_its_key_before_anything_is_sent() {
+    let missing = r#"{"error":{"code":"unknown_change","detail":"…"}}"#;
+    let known = r#"{"seq":1,"changeId":"k","no":"0001002880","version":4,"measure":null}"#;
+    let applied = Script::json(200, r#"{"result":"applied","version":4}"#);
+    for (script, expected, requests) in [
+        (vec![Script::json(200, known)], "DUPLICATE", 1),
+        (vec![Script::json(404, missing), applied], "APPLIED", 2),
+        (vec![Script::json(404, "")], "UNKNOWN UNPROMISED_ANSWER", 1),
+        (vec![Script::bare(503, "Retry-After: 3")], "RETRY BUSY", 1),
+    ] {
+        let product = ScriptedProduct::start(script).await;
+        let adapter = open(Config::new(&product.address)).await.unwrap();
+        let mut delivery = single("k", of_person(&corrected(record()), &[]));
+        delivery.outcome_unknown = true;
+        assert_eq!(told(&adapter.deliver(delivery).await), expected);
+        let asked = product.requests();
+        assert_eq!(asked.len(), requests, "{asked:?}");
+        assert!(asked[0].starts_with("GET /v2/applied/k HTTP"), "{asked:?}");
+    }
 }
 
 /// The stand-in product, on a free port.

@@ -39,6 +39,14 @@ pub struct Config {
     /// How often to look for results, in milliseconds.
     #[serde(default = "default_poll_ms")]
     pub poll_ms: u64,
+    /// Most units of one delivery. A file still waits for others: what comes one by one over the
+    /// day would otherwise be a file each.
+    #[serde(default = "default_batch_units")]
+    pub batch_units: u32,
+    /// How long a delivery may be without its result, in hours: until the batch of a night after
+    /// holidays.
+    #[serde(default = "default_answer_within_hours")]
+    pub answer_within_hours: u32,
     /// Deliveries that may be under way at the same time.
     #[serde(default = "default_in_flight_max")]
     pub in_flight_max: u32,
@@ -53,6 +61,8 @@ impl Config {
             file_wait_ms: default_file_wait_ms(),
             records_max: default_records_max(),
             poll_ms: default_poll_ms(),
+            batch_units: default_batch_units(),
+            answer_within_hours: default_answer_within_hours(),
             in_flight_max: default_in_flight_max(),
         }
     }
@@ -65,6 +75,12 @@ impl Config {
     /// Records after which a file is closed at once.
     pub(super) fn records(&self) -> usize {
         self.records_max.clamp(1, RECORDS_MAX)
+    }
+
+    /// How long a delivery may be without its result.
+    pub(super) fn answer_within(&self) -> Option<prost_types::Duration> {
+        let hours = u64::from(self.answer_within_hours.max(1));
+        Duration::from_secs(hours * 3_600).try_into().ok()
     }
 
     /// How often to look for results.
@@ -100,6 +116,14 @@ fn default_records_max() -> usize {
 
 fn default_poll_ms() -> u64 {
     50
+}
+
+fn default_batch_units() -> u32 {
+    1_000
+}
+
+fn default_answer_within_hours() -> u32 {
+    144
 }
 
 fn default_in_flight_max() -> u32 {

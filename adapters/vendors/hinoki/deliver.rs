@@ -1,8 +1,12 @@
-//! Delivers a run: its records go into one file, its answers come from that file's result.
+//! Delivers runs of persons: a run's records go into one file, its answers come from its result.
 //! The host calls it; `translate.rs` says what to write, `batch.rs` when.
-//! It must never send what follows a record that cannot be expressed.
+//! It must never send what follows a person's record that cannot be expressed.
 //! Read next: `batch.rs`.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::future::join_all;
 use musubi_adapter_sdk::hub::{Capabilities, DeliveredUnit, Delivery, Mode, Receipt, UnitScope};
 use musubi_adapter_sdk::{Answer, Deliver, Refusal, Spec, Translate, async_trait, run_receipt};
 
@@ -19,7 +23,7 @@ use crate::host::OpenError;
 /// Longest key that Hinoki keeps.
 const KEY_CHARS_MAX: usize = 60;
 
-/// Records of one run that are written together; what follows comes in a later delivery.
+/// Records of one person's run that are written together; what follows comes in a later delivery.
 const RUN_RECORDS_MAX: usize = 1_000;
 
 /// The adapter.
@@ -50,6 +54,8 @@ impl Hinoki {
                 version_check: true,
                 lookup: true,
                 protection_flag: false,
+                batch_units: config.batch_units.max(1),
+                answer_within: config.answer_within(),
                 idempotent: true,
                 ..Capabilities::default()
             },
@@ -86,11 +92,11 @@ impl Hinoki {
         })
     }
 
-    /// The answers of a run up to the first unit that does not get through.
-    async fn run(&self, delivery: &Delivery) -> Vec<Answer> {
+    /// The answers of one person's run up to the first unit that does not get through.
+    async fn run(&self, units: &[&DeliveredUnit], mode: Mode) -> Vec<Answer> {
         let (mut steps, mut records) = (Vec::new(), Vec::new());
-        for unit in delivery.units.iter().take(RUN_RECORDS_MAX) {
-            match self.step(unit, delivery.mode()) {
+        for unit in units.iter().take(RUN_RECORDS_MAX) {
+            match self.step(unit, mode) {
                 Ok((step, record)) => {
                     steps.push(step);
                     records.extend(record);
@@ -127,6 +133,25 @@ impl Hinoki {
     }
 }
 
+/// The runs of a delivery, one a person: places of the units, in order.
+fn runs(delivery: &Delivery) -> Vec<Vec<usize>> {
+    let mut runs: Vec<Vec<usize>> = Vec::new();
+    let mut by_person: HashMap<&str, usize> = HashMap::new();
+    for (place, unit) in delivery.units.iter().enumerate() {
+        let events = unit.events.iter();
+        let person = events.filter_map(|event| event.event.as_ref()).next();
+        let person = person.map_or("", |event| event.subject.as_str());
+        let run = *by_person.entry(person).or_insert(runs.len());
+        if run == runs.len() {
+            runs.push(Vec::new());
+        }
+        if let Some(places) = runs.get_mut(run) {
+            places.push(place);
+        }
+    }
+    runs
+}
+
 #[async_trait]
 impl Deliver for Hinoki {
     fn spec(&self) -> &Spec {
@@ -134,7 +159,27 @@ impl Deliver for Hinoki {
     }
 
     async fn deliver(&self, delivery: Delivery) -> Receipt {
-        let answers = self.run(&delivery).await;
+        let runs = runs(&delivery);
+        let answered = runs.iter().map(async |places| {
+            let units = places.iter().filter_map(|place| delivery.units.get(*place));
+            let units: Vec<&DeliveredUnit> = units.collect();
+            self.run(&units, delivery.mode()).await
+        });
+        let answered = join_all(answered).await;
+        let mut answers: Vec<Answer> = delivery.units.iter().map(|_| not_reached()).collect();
+        for (places, run) in runs.iter().zip(answered) {
+            for (place, answer) in places.iter().zip(run) {
+                if let Some(slot) = answers.get_mut(*place) {
+                    *slot = answer;
+                }
+            }
+        }
         run_receipt(&delivery, answers)
     }
+}
+
+/// A former unit of the same person did not get through, so this one was not written.
+fn not_reached() -> Answer {
+    let message = "a former unit of the person did not get through";
+    Refusal::retry(Duration::ZERO, "NOT_REACHED", message).into()
 }

@@ -49,7 +49,12 @@ impl Kaede {
         })
     }
 
-    async fn send(&self, unit: &DeliveredUnit, request: Request) -> Result<Answer, Refusal> {
+    async fn send(
+        &self,
+        unit: &DeliveredUnit,
+        request: Request,
+        ask_first: bool,
+    ) -> Result<Answer, Refusal> {
         let key = checks::key(unit, KEY_CHARS_MAX)?;
         let (method, segments, body, kind) = match request {
             Request::Nothing => return Ok(Answer::not_relevant(NO_PERSON)),
@@ -78,6 +83,13 @@ impl Kaede {
                 (Method::PUT, segments, body, Kind::Measure { version })
             }
         };
+        if ask_first {
+            match self.http.knows(&["api", "jisseki", key], "key", key).await {
+                Ok(false) => {}
+                Ok(true) => return Ok(Answer::duplicate()),
+                Err(answer) => return Ok(answer),
+            }
+        }
         let path = ["api", "nozeisha"]
             .into_iter()
             .chain(segments.iter().map(String::as_str));
@@ -101,7 +113,10 @@ impl Deliver for Kaede {
 
     async fn deliver(&self, delivery: Delivery) -> Receipt {
         let answer = match units::single(&delivery, &Translator) {
-            Ok((unit, request)) => self.send(unit, request).await.into(),
+            Ok((unit, request)) => {
+                let sent = self.send(unit, request, delivery.outcome_unknown).await;
+                sent.into()
+            }
             Err(answer) => answer,
         };
         receipt(&delivery, answer)

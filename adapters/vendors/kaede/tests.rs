@@ -307,6 +307,33 @@ async fn addresses_that_are_none_are_refused() {
     }
 }
 
+#[tokio::test]
+async fn an_unknown_outcome_is_asked_for_by_its_key_before_anything_is_sent() {
+    let missing = r#"{"error":{"code":"MITOROKU","setsumei":"…"}}"#;
+    let known = r#"{"renban":1,"key":"k","atenabango":"0001002880","rireki":4}"#;
+    let other = r#"{"renban":1,"key":"another","atenabango":"0001002880","rireki":4}"#;
+    let applied = Script::json(200, r#"{"kekka":"KOSHIN","rireki":4}"#);
+    for (script, expected, requests) in [
+        (vec![Script::json(200, known)], "DUPLICATE", 1),
+        (
+            vec![Script::json(200, other)],
+            "UNKNOWN UNPROMISED_ANSWER",
+            1,
+        ),
+        (vec![Script::json(404, missing), applied], "APPLIED", 2),
+        (vec![Script::Hang], "UNKNOWN CONNECTION_LOST", 1),
+    ] {
+        let product = ScriptedProduct::start(script).await;
+        let adapter = open(Config::new(&product.address)).await.unwrap();
+        let mut delivery = single("k", of_person(&corrected(record()), &[]));
+        delivery.outcome_unknown = true;
+        assert_eq!(told(&adapter.deliver(delivery).await), expected);
+        let asked = product.requests();
+        assert_eq!(asked.len(), requests, "{asked:?}");
+        assert!(asked[0].starts_with("GET /api/jisseki/k HTTP"), "{asked:?}");
+    }
+}
+
 /// The stand-in product, on a free port.
 async fn start_product(folder: &Path) -> String {
     let address_file = folder.join("address");

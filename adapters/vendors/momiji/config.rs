@@ -23,6 +23,9 @@ pub struct Config {
     /// Deliveries that may be under way at the same time.
     #[serde(default = "default_in_flight_max")]
     pub in_flight_max: u32,
+    /// Most units that are written in one transaction.
+    #[serde(default = "default_batch_units")]
+    pub batch_units: u32,
     /// Connections to a PostgreSQL database.
     #[serde(default = "default_connections_max")]
     pub connections_max: u32,
@@ -35,6 +38,7 @@ impl Config {
             database: database.into(),
             poll_ms: default_poll_ms(),
             in_flight_max: default_in_flight_max(),
+            batch_units: default_batch_units(),
             connections_max: default_connections_max(),
         }
     }
@@ -67,6 +71,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("poll_ms", &self.poll_ms)
             .field("in_flight_max", &self.in_flight_max)
+            .field("batch_units", &self.batch_units)
             .field("connections_max", &self.connections_max)
             .finish_non_exhaustive()
     }
@@ -78,6 +83,10 @@ fn default_poll_ms() -> u64 {
 
 fn default_in_flight_max() -> u32 {
     128
+}
+
+fn default_batch_units() -> u32 {
+    100
 }
 
 fn default_connections_max() -> u32 {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use musubi_adapter_sdk::{Answer, Refusal};
 use musubi_proto::crash;
 use sqlx::any::{AnyPoolOptions, install_default_drivers};
-use sqlx::{AnyPool, AssertSqlSafe, Executor, Row};
+use sqlx::{Acquire, AnyConnection, AnyPool, AssertSqlSafe, Executor, Row};
 use tokio::sync::Semaphore;
 
 use super::answer::ResultRow;
@@ -65,8 +65,19 @@ const ITEMS: [&str; 31] = [
     "jotai_fusho",
 ];
 
+/// A unit to be written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unit<'a> {
+    /// 連携キー.
+    pub(super) key: &'a str,
+    /// 受付番号.
+    pub(super) number: i64,
+    /// Member rows; not empty.
+    pub(super) members: &'a [Member],
+}
+
 /// What writing a unit came to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Written {
     /// The unit lies in the tables, from now or from before.
     Waiting,
@@ -118,59 +129,94 @@ impl Tables {
         })
     }
 
-    /// Writes a unit in one transaction, unless it lies there or was processed already.
-    pub(super) async fn write(
-        &self,
-        key: &str,
-        number: i64,
-        members: &[Member],
-    ) -> Result<Written, Answer> {
-        let former = self
-            .results(&[key.to_owned()])
-            .await
-            .map_err(|error| refusal(&error))?;
-        if let Some(rows) = former.into_values().next() {
-            return Ok(Written::Processed(rows));
-        }
+    /// Writes units in one transaction, but for those that lie there or were processed already; one
+    /// answer a unit. A unit that the database refuses leaves the others in the transaction.
+    pub(super) async fn write(&self, units: &[Unit<'_>]) -> Vec<Result<Written, Answer>> {
+        let keys: Vec<String> = units.iter().map(|unit| unit.key.to_owned()).collect();
+        let mut former = match self.results(&keys).await {
+            Ok(former) => former,
+            Err(error) => return vec![Err(refusal(&error).into()); units.len()],
+        };
+        let open: Vec<&Unit<'_>> = units
+            .iter()
+            .filter(|unit| !former.contains_key(unit.key))
+            .collect();
         let permit = self.writers.acquire().await;
-        let written = self.insert(key, number, members).await;
+        let written = self.insert_all(&open).await;
         drop(permit);
-        match written {
-            Ok(()) => Ok(Written::Waiting),
-            Err(Failure::Before(error)) if is_unique_violation(&error) => Ok(Written::Waiting),
-            Err(Failure::Before(error)) => Err(refusal(&error).into()),
-            Err(Failure::Commit) => {
-                let message = "the end of the transaction was not confirmed";
-                Err(Answer::unknown("COMMIT_LOST", message))
-            }
-        }
+        let mut written = written
+            .unwrap_or_else(|answer| vec![Err(answer); open.len()])
+            .into_iter();
+        let mut place = |unit: &Unit<'_>| match former.remove(unit.key) {
+            Some(rows) => Ok(Written::Processed(rows)),
+            None => written.next().unwrap_or(Ok(Written::Waiting)),
+        };
+        units.iter().map(&mut place).collect()
     }
 
-    async fn insert(&self, key: &str, number: i64, members: &[Member]) -> Result<(), Failure> {
-        let count = i64::try_from(members.len()).unwrap_or(i64::MAX);
-        let mut transaction = self.pool.begin().await?;
+    /// `Err` is the answer of all of them.
+    async fn insert_all(
+        &self,
+        units: &[&Unit<'_>],
+    ) -> Result<Vec<Result<Written, Answer>>, Answer> {
+        let nothing_written = |error: sqlx::Error| Answer::from(refusal(&error));
+        let mut written = Vec::with_capacity(units.len());
+        if units.is_empty() {
+            return Ok(written);
+        }
+        let mut transaction = self.pool.begin().await.map_err(nothing_written)?;
+        for unit in units {
+            let mut savepoint = transaction.begin().await.map_err(nothing_written)?;
+            match self.insert(&mut savepoint, unit).await {
+                Ok(()) => {
+                    savepoint.commit().await.map_err(nothing_written)?;
+                    written.push(Ok(Written::Waiting));
+                }
+                // It lies there and waits since an earlier delivery.
+                Err(error) if is_unique_violation(&error) => {
+                    savepoint.rollback().await.map_err(nothing_written)?;
+                    written.push(Ok(Written::Waiting));
+                }
+                Err(error) if error.as_database_error().is_some() => {
+                    savepoint.rollback().await.map_err(nothing_written)?;
+                    written.push(Err(refusal(&error).into()));
+                }
+                Err(error) => return Err(nothing_written(error)),
+            }
+        }
+        let lost = "the end of the transaction was not confirmed";
+        crash::point("sql.before_commit");
+        let committed = transaction.commit().await;
+        committed.map_err(|_| Answer::unknown("COMMIT_LOST", lost))?;
+        crash::point("sql.committed");
+        Ok(written)
+    }
+
+    async fn insert(
+        &self,
+        connection: &mut AnyConnection,
+        unit: &Unit<'_>,
+    ) -> Result<(), sqlx::Error> {
+        let count = i64::try_from(unit.members.len()).unwrap_or(i64::MAX);
         sqlx::query(
             "INSERT INTO if_setai_header (unit_key, meisai_kensu, sakusei_nichiji) \
              VALUES ($1, $2, $3)",
         )
-        .bind(key.to_owned())
+        .bind(unit.key.to_owned())
         .bind(count)
         .bind(JapanTime::now().rfc3339())
-        .execute(&mut *transaction)
+        .execute(&mut *connection)
         .await?;
-        for (line, member) in (1_i64..).zip(members) {
-            self.member_query(key, line, member)
-                .execute(&mut *transaction)
+        for (line, member) in (1_i64..).zip(unit.members) {
+            self.member_query(unit.key, line, member)
+                .execute(&mut *connection)
                 .await?;
         }
         sqlx::query("INSERT INTO if_shori_marker (unit_key, uketsuke_no) VALUES ($1, $2)")
-            .bind(key.to_owned())
-            .bind(number)
-            .execute(&mut *transaction)
+            .bind(unit.key.to_owned())
+            .bind(unit.number)
+            .execute(&mut *connection)
             .await?;
-        crash::point("sql.before_commit");
-        transaction.commit().await.map_err(|_| Failure::Commit)?;
-        crash::point("sql.committed");
         Ok(())
     }
 
@@ -258,18 +304,6 @@ fn select_results() -> String {
          WHERE unit_key IN ({}) ORDER BY unit_key, gyo",
         places.join(", ")
     )
-}
-
-/// Where writing failed: before the commit nothing is left behind.
-enum Failure {
-    Before(sqlx::Error),
-    Commit,
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Before(error)
-    }
 }
 
 fn is_unique_violation(error: &sqlx::Error) -> bool {

@@ -16,7 +16,7 @@ use super::translate::{Action, Member, Translator};
 use super::{Config, open};
 use crate::connectors::testing::{
     WHOLE_RECORD, corrected, date, delivery, event, measure_ended, measure_started, moved_in,
-    moved_out, of_person, protected, record, single, snapshot_header, told, unit,
+    moved_out, of_person, protected, record, single, snapshot_header, told, told_units, unit,
 };
 
 fn members(events: Vec<DeliveredEvent>) -> Vec<Member> {
@@ -323,6 +323,58 @@ async fn units_get_through_and_each_result_has_its_outcome() {
     product.wait_for("SELECT COUNT(*) FROM hihokensha", 2).await;
     product
         .wait_for("SELECT COUNT(*) FROM hihokensha WHERE hogo_flg = 1", 1)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn units_of_a_batch_share_a_transaction_and_a_poisoned_one_fails_no_other() {
+    let product = Product::start().await;
+    let adapter = product.adapter().await;
+    let created = single("k1", of_person(&moved_in(record()), WHOLE_RECORD));
+    assert_eq!(first(&adapter, created).await, "APPLIED");
+    // What the database itself refuses, in the middle of the transaction.
+    let pool = AnyPool::connect(&product.database).await.unwrap();
+    sqlx::query(
+        "CREATE TRIGGER poison BEFORE INSERT ON if_shori_marker WHEN NEW.unit_key = 'k3' \
+         BEGIN SELECT RAISE(ABORT, 'poisoned'); END",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    let mut long = record();
+    long.address.as_mut().unwrap().building = "あ".repeat(301);
+    let mut dayless = record();
+    dayless.birth_on = date("", "年月日不詳");
+    let of = |person: &str, payload| vec![event(person, 1, &payload, WHOLE_RECORD)];
+    let units = vec![
+        unit("k2", 2, of("2", moved_in(record()))),
+        unit("k3", 3, of("3", moved_in(record()))),
+        unit("k4", 4, of("4", moved_in(long))),
+        unit("k5", 5, of("5", moved_in(dayless))),
+        unit("k1", 1, vec![of_person(&moved_in(record()), WHOLE_RECORD)]),
+        unit("k6", 6, of("6", moved_in(record()))),
+        unit("k7", 7, vec![snapshot_header()]),
+    ];
+    let receipt = adapter.deliver(delivery(units, Mode::Live)).await;
+    assert_eq!(
+        told_units(&receipt),
+        [
+            "APPLIED",
+            "RETRY DATABASE",
+            "REJECTED TOO_LONG katagaki",
+            "REJECTED UNMAPPABLE record.birth_on",
+            "DUPLICATE",
+            "APPLIED",
+            "NOT_RELEVANT NO_PERSON",
+        ]
+    );
+    product.wait_for("SELECT COUNT(*) FROM hihokensha", 3).await;
+    // Nothing of the poisoned unit lies there.
+    product
+        .wait_for("SELECT COUNT(*) FROM if_setai_header", 0)
+        .await;
+    product
+        .wait_for("SELECT COUNT(*) FROM if_setaiin_meisai", 0)
         .await;
 }
 

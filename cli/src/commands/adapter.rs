@@ -24,7 +24,7 @@ pub(crate) enum AdapterCommand {
         after_help = "The settings are those of the product's adapter, as TOML:
   tsubame  folder, data, instance = tsubame-1 (never change it), poll_ms = 200
   kaede    address, connect_timeout_ms = 2000, request_timeout_ms = 30000, in_flight_max
-  ayame    as kaede, and bulk_wait_ms
+  ayame    as kaede, and batch_units = 500
   hinoki   folder, tables, file_wait_ms, records_max, poll_ms, in_flight_max
   momiji   database (sqlite://FILE or postgres://…), poll_ms, in_flight_max, connections_max
 

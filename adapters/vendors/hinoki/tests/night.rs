@@ -217,6 +217,37 @@ async fn what_follows_a_unit_that_cannot_be_expressed_is_not_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_many_persons_shares_a_file_and_a_refused_person_stops_no_other() {
+    let mut product = Product::new();
+    let adapter = product.adapter().await;
+    assert!(adapter.spec().capabilities.batch_units > 1);
+    let units = vec![
+        created("a1", "1", 1),
+        named("b1", "2", 1, "\u{10de92}"),
+        changed("a2", "1", 2),
+        changed("b2", "2", 2),
+        created("c1", "3", 1),
+        changed("c2", "3", 0),
+        changed("c3", "3", 3),
+        created("d1", "4", 1),
+    ];
+    let delivered = tokio::spawn(async move { adapter.deliver(run(units)).await });
+    wait_until("a manifest", || names(&product.folder("in")).len() == 2).await;
+    product.start();
+    let expected = [
+        "APPLIED",
+        "REJECTED UNMAPPABLE",
+        "APPLIED",
+        "RETRY NOT_REACHED",
+        "APPLIED",
+        "REJECTED FORM",
+        "RETRY NOT_REACHED",
+        "APPLIED",
+    ];
+    assert_eq!(each(&delivered.await.unwrap()), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_follows_a_record_that_the_product_refuses_is_not_applied() {
     let mut product = Product::new();
     product.start();
