@@ -12,6 +12,7 @@ pub(crate) mod held;
 pub(crate) mod parked;
 pub(crate) mod resume;
 pub(crate) mod serve;
+pub(crate) mod settings;
 pub(crate) mod source;
 pub(crate) mod stop;
 pub(crate) mod subscriptions;
@@ -42,6 +43,9 @@ pub(crate) enum Command {
     Subscriptions(subscriptions::Args),
     /// Bind a product to a system, or swap the one that serves it now
     Bind(bind::Args),
+    /// How bindings are served: concurrency, rate, batches, opening hours
+    #[command(subcommand)]
+    Settings(settings::SettingsCommand),
     /// Sources of events
     #[command(subcommand)]
     Source(source::SourceCommand),
@@ -92,6 +96,7 @@ impl Command {
             Self::Events(command) => command.run(access).await,
             Self::Subscriptions(args) => subscriptions::run(args, access).await,
             Self::Bind(args) => bind::run(args, access).await,
+            Self::Settings(command) => command.run(access).await,
             Self::Source(command) => command.run(access).await,
             Self::Held(command) => command.run(access).await,
             Self::Parked(command) => command.run(access).await,

@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod event;
 pub mod limits;
+pub mod settings;
 
 pub mod publish;
 pub mod schema;

@@ -56,6 +56,12 @@ pub const BULK_SHARE_PERCENT: u32 = 75;
 pub const RETRY_UNITS_MAX: usize = 2_000;
 /// Most credits that one adapter can have, and can grant in one message.
 pub const CREDITS_MAX: u32 = 10_000;
+/// Highest rate that can be set for a binding, in deliveries a second.
+pub const PER_SECOND_MAX: u32 = 100_000;
+/// Opening windows of one binding, counted by weekday.
+pub const OPENING_WINDOWS_MAX: usize = 100;
+/// Holidays and closed periods of one binding: those of some years.
+pub const DAYS_CLOSED_MAX: usize = 400;
 /// Messages that wait for one subscription's runner.
 pub const RUNNER_QUEUE: usize = 1_024;
 /// Deliveries that wait for one adapter's stream.

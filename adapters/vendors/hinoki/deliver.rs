@@ -57,7 +57,6 @@ impl Hinoki {
                 batch_units: config.batch_units.max(1),
                 answer_within: config.answer_within(),
                 idempotent: true,
-                ..Capabilities::default()
             },
             in_flight_max: config.in_flight_max.max(1),
         };

@@ -25,8 +25,8 @@ pub(crate) enum AdapterCommand {
   tsubame  folder, data, instance = tsubame-1 (never change it), poll_ms = 200
   kaede    address, connect_timeout_ms = 2000, request_timeout_ms = 30000, in_flight_max
   ayame    as kaede, and batch_units = 500
-  hinoki   folder, tables, file_wait_ms, records_max, poll_ms, in_flight_max
-  momiji   database (sqlite://FILE or postgres://…), poll_ms, in_flight_max, connections_max
+  hinoki   folder, tables, file_wait_ms, records_max, batch_units, answer_within_hours, poll_ms, in_flight_max
+  momiji   database (sqlite://FILE or postgres://…), poll_ms, in_flight_max, batch_units, connections_max
 
 Examples:
   musubi adapter run --municipality 142042 --product kaede --set address=http://127.0.0.1:8010

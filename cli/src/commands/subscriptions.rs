@@ -8,7 +8,7 @@ use musubi_proto::hub::v1::{
     BindingState, ListSubscriptionsRequest, ListSubscriptionsResponse, Subscription,
 };
 
-use super::short_name;
+use super::{short_name, time_text};
 use crate::client::{Access, Hub};
 use crate::output::{Table, print, print_json};
 use crate::payload::{Defaulted, json_of};
@@ -103,6 +103,12 @@ fn state(subscription: &Subscription) -> String {
     let mut state = short_name(binding.state().as_str_name(), "BINDING_STATE_");
     if binding.paused {
         state.push_str(&format!(", paused: {}", binding.pause_reason));
+    } else if binding.closed {
+        state.push_str(", closed");
+        if binding.hours_change_at.is_some() {
+            let until = time_text(binding.hours_change_at.as_ref());
+            state.push_str(&format!(" until {until}"));
+        }
     } else if !binding.attached && binding.state() != BindingState::Replaced {
         state.push_str(", not attached");
     }

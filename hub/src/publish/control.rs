@@ -8,6 +8,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::BindingSettings;
+
 /// A control record.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Control {
@@ -60,6 +62,15 @@ pub enum Change {
         system: String,
         /// Epoch that it would have served under.
         epoch: u64,
+    },
+    /// A binding is served by other settings from here on.
+    Settings {
+        /// 業務ID.
+        system: String,
+        /// Product of the binding.
+        product: String,
+        /// All its settings.
+        settings: BindingSettings,
     },
     /// The filled product serves from here on.
     Cut {

@@ -13,8 +13,8 @@ use musubi_proto::hub::v1::{
     ListActsRequest, ListActsResponse, ListHeldRequest, ListHeldResponse, ListParkedRequest,
     ListParkedResponse, ListSubscriptionsRequest, ListSubscriptionsResponse, OutcomeCounts,
     PausedBy as WirePausedBy, ResumeRequest, ResumeResponse, RetryParkedRequest,
-    RetryParkedResponse, SkipParkedRequest, SkipParkedResponse, StopRequest, StopResponse,
-    Subscription,
+    RetryParkedResponse, SetDeliverySettingsRequest, SetDeliverySettingsResponse,
+    SkipParkedRequest, SkipParkedResponse, StopRequest, StopResponse, Subscription,
 };
 use tonic::{Code, Request, Response, Status};
 
@@ -32,6 +32,7 @@ mod cases;
 mod held;
 mod parked;
 mod repair;
+mod settings;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -59,7 +60,7 @@ fn wire_binding(binding: &BindingRow, attached: &str) -> Binding {
         Some(PausedBy::Hub) => WirePausedBy::Hub,
         Some(PausedBy::Operator) => WirePausedBy::Operator,
     };
-    Binding {
+    let mut shown = Binding {
         product: binding.product.clone(),
         epoch: binding.epoch,
         state: state as i32,
@@ -72,7 +73,12 @@ fn wire_binding(binding: &BindingRow, attached: &str) -> Binding {
             .map(|pause| pause.reason.clone())
             .unwrap_or_default(),
         paused_by: paused_by as i32,
+        ..Binding::default()
+    };
+    if binding.state != BindingState::Replaced {
+        settings::show(binding, &mut shown);
     }
+    shown
 }
 
 fn wire_subscription(overview: &Overview) -> Subscription {
@@ -245,6 +251,15 @@ impl AdminService for Admin {
             "a source is bound"
         );
         Ok(Response::new(BindSourceResponse { capture_epoch }))
+    }
+
+    async fn set_delivery_settings(
+        &self,
+        request: Request<SetDeliverySettingsRequest>,
+    ) -> Result<Response<SetDeliverySettingsResponse>, Status> {
+        let town = self.town(&request, &request.get_ref().municipality).await?;
+        let answer = settings::set(&town, request.into_inner()).await?;
+        Ok(Response::new(answer))
     }
 
     async fn list_held(

@@ -45,7 +45,8 @@ async fn attach(
     out: &mpsc::Sender<AttachResponse>,
 ) -> Result<Attached, Failure> {
     let own = subscription_id(&town.municipality, &hello.system);
-    for overview in town.overviews().await {
+    let overviews = town.overviews().await;
+    for overview in &overviews {
         let row = &overview.row;
         let of_system = row.id == own || row.id.starts_with(&format!("{own}~"));
         let bound = row
@@ -84,10 +85,21 @@ async fn attach(
             });
         }
     }
-    let message = format!(
-        "`{}` is not bound to system `{}` now; bind it, or wait until it is filled",
-        hello.product, hello.system
-    );
+    let (product, system) = (&hello.product, &hello.system);
+    let elsewhere = overviews.iter().map(|overview| &overview.row).find(|row| {
+        let binding = row.binding();
+        row.system != *system && binding.is_some_and(|binding| binding.product == *product)
+    });
+    let message = match elsewhere {
+        Some(row) => format!(
+            "`{product}` is bound to system `{}`, and its adapter says `{system}`; bind the product \
+             to the system that it is",
+            row.system
+        ),
+        None => format!(
+            "`{product}` is not bound to system `{system}` now; bind it, or wait until it is filled"
+        ),
+    };
     Err(Failure::new(Code::FailedPrecondition, "NOT_BOUND", message).field("product"))
 }
 

@@ -29,6 +29,7 @@ mod payload;
 mod reader;
 mod repair;
 mod session;
+mod settings;
 mod view;
 
 pub use payload::Payload;
@@ -238,10 +239,11 @@ impl State {
             .session
             .as_ref()
             .and_then(|session| session.engine.wake_at());
-        due.map_or(IDLE, |at| {
+        let due = due.map_or(IDLE, |at| {
             let millis = u64::try_from(at.saturating_sub(self.now())).unwrap_or(0);
             Duration::from_millis(millis).min(IDLE)
-        })
+        });
+        due.min(self.until_hours_change())
     }
 
     /// Takes the answers to what is under way, sends nothing more, and lets the adapter go: what
@@ -365,6 +367,7 @@ impl State {
     /// Closes what a cut left open, reads, steps, commits and sends, until nothing moves.
     async fn work(&mut self) -> Result<(), StepError> {
         self.close_out().await?;
+        self.keep_hours();
         loop {
             let read = self.read().await?;
             self.commit().await?;

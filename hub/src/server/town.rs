@@ -20,6 +20,7 @@ use crate::log::EventLog;
 use crate::publish::control::{Change, Control};
 use crate::publish::sequencer::{Parts, PublishError, Sequencer};
 use crate::schema::Schema;
+use crate::settings::BindingSettings;
 use crate::store::{
     BindingRow, BindingState, Cursor, NewAct, OutcomeTally, Store, StoreError, SubscriptionRow,
 };
@@ -253,6 +254,49 @@ impl Town {
             .control(operator.to_owned(), reason.to_owned(), change)
             .await?;
         Ok(id)
+    }
+
+    /// Sets how a binding is served; see `AdminService.SetDeliverySettings`. Returns its product and
+    /// what was set before; with `try_only` nothing changes.
+    ///
+    /// # Errors
+    /// When no such product is bound to the system.
+    pub async fn set(
+        &self,
+        (system, product): (&str, &str),
+        settings: BindingSettings,
+        (operator, reason): (&str, &str),
+        try_only: bool,
+    ) -> Result<(String, BindingSettings), Failure> {
+        let _one_at_a_time = self.changing.lock().await;
+        let rows = self.commons.store.subscriptions(&self.municipality).await?;
+        let mut of_system = rows
+            .iter()
+            .filter(|row| row.system == system && !row.closed)
+            .filter_map(SubscriptionRow::binding);
+        let found = of_system.find(|binding| match product {
+            "" => binding.state == BindingState::Serving,
+            product => binding.product == product,
+        });
+        let Some(binding) = found.cloned() else {
+            let message = match product {
+                "" => format!("no product serves system `{system}`; bind one first"),
+                product => format!("`{product}` is not bound to system `{system}`; bind it first"),
+            };
+            let failure = Failure::new(Code::FailedPrecondition, "NOT_BOUND", message);
+            return Err(failure.field("product"));
+        };
+        if !try_only && binding.settings != settings {
+            let change = Change::Settings {
+                system: system.to_owned(),
+                product: binding.product.clone(),
+                settings,
+            };
+            self.sequencer
+                .control(operator.to_owned(), reason.to_owned(), change)
+                .await?;
+        }
+        Ok((binding.product, binding.settings))
     }
 
     /// Gives up a product that is being filled, when nothing serves it: a mistyped name must not
@@ -493,6 +537,11 @@ impl Applier {
                     .await
             }
             Change::Abandon { system, epoch } => self.abandon(m, &system, epoch).await,
+            Change::Settings {
+                system,
+                product,
+                settings,
+            } => self.set(m, &system, &product, settings).await,
             Change::Cut {
                 system,
                 product,
@@ -525,6 +574,31 @@ impl Applier {
         Ok(())
     }
 
+    /// Gives a binding its settings and tells its runner.
+    async fn set(
+        &self,
+        m: &Municipality,
+        system: &str,
+        product: &str,
+        settings: BindingSettings,
+    ) -> Result<(), StoreError> {
+        for mut row in self.commons.store.subscriptions(m).await? {
+            if row.closed || row.system != system {
+                continue;
+            }
+            let binding = row.binding_mut().filter(|known| known.product == product);
+            let Some(binding) = binding else { continue };
+            binding.settings = settings.clone();
+            let id = row.id.clone();
+            self.commons.store.put_subscription(row).await?;
+            let runner = lock(&self.runners).get(&id).cloned();
+            if let Some(runner) = runner {
+                runner.refresh().await;
+            }
+        }
+        Ok(())
+    }
+
     async fn cut(
         &self,
         m: &Municipality,
@@ -536,6 +610,9 @@ impl Applier {
         let rows = self.commons.store.subscriptions(m).await?;
         let own = subscription_id(m, system);
         let filling = filling_id(m, system, epoch);
+        let filled = rows.iter().find(|row| row.id == filling);
+        let settings = filled.and_then(|row| row.binding()).cloned();
+        let settings = settings.map(|binding| binding.settings).unwrap_or_default();
         for mut row in rows {
             if row.id == own && row.bindings.iter().all(|binding| binding.epoch < epoch) {
                 for binding in &mut row.bindings {
@@ -543,6 +620,7 @@ impl Applier {
                 }
                 let mut binding = first_binding(product.to_owned(), epoch, BindingState::Serving);
                 binding.cut = Some(at);
+                binding.settings = settings.clone();
                 row.bindings.push(binding);
             } else if row.id == filling {
                 row.until = Some(at);
@@ -584,6 +662,12 @@ fn act_of(m: &Municipality, control: &Control, live: Position) -> NewAct {
             let id = filling_id(m, system, *epoch);
             (ActKind::Abandon, id, system.clone())
         }
+        Change::Settings {
+            system, product, ..
+        } => {
+            let target = format!("{system} {product}");
+            (ActKind::Settings, own(system), target)
+        }
         Change::Cut {
             system, product, ..
         } => {
@@ -607,6 +691,7 @@ fn first_binding(product: String, epoch: u64, state: BindingState) -> BindingRow
         state,
         cut: None,
         paused: None,
+        settings: BindingSettings::default(),
     }
 }
 

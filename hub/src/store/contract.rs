@@ -16,6 +16,7 @@ use super::{
 };
 use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream, Subject};
+use crate::settings::BindingSettings;
 
 /// The source of most rules.
 const REGISTRY: &str = "urn:jp:lg:142042:system:001";
@@ -147,6 +148,7 @@ fn binding(product: &str, epoch: u64, state: BindingState) -> BindingRow {
         state,
         cut: None,
         paused: None,
+        settings: BindingSettings::default(),
     }
 }
 

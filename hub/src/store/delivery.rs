@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use super::{Durability, StoreError};
 use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream, Subject};
+use crate::settings::BindingSettings;
 
 /// Names a unit, or one member of it, within a subscription.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -83,6 +84,8 @@ pub struct BindingRow {
     pub cut: Option<(Position, Position)>,
     /// Why it is stopped; `None` when it runs.
     pub paused: Option<Pause>,
+    /// How much, how fast and when it is served.
+    pub settings: BindingSettings,
 }
 
 /// Counts of events by how they ended.

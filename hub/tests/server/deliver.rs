@@ -233,6 +233,8 @@ async fn a_product_that_is_not_bound_is_told_so() {
             failed(&error),
             ("NOT_BOUND".to_owned(), "product".to_owned())
         );
+        let elsewhere = error.message().contains("is bound to system `026`");
+        assert_eq!(elsewhere, product == "hinoki", "{}", error.message());
     }
     let mut bound = hub.admin();
     let nothing = bound.bind_product(musubi_proto::hub::v1::BindProductRequest {

@@ -18,5 +18,6 @@ mod protect;
 mod publish;
 mod refusals;
 mod repair;
+mod settings;
 mod stage;
 mod swap;

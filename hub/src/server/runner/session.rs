@@ -9,22 +9,18 @@ use std::sync::Arc;
 use musubi_proto::crash;
 use musubi_proto::hub::v1::attach_response::Response;
 use musubi_proto::hub::v1::{
-    AttachResponse, Capabilities, DeliveredUnit, Delivery as WireDelivery, Fenced, Mode, Outcome,
-    Receipt, UnitScope,
+    AttachResponse, DeliveredUnit, Delivery as WireDelivery, Fenced, Mode, Outcome, Receipt,
+    UnitScope,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::payload::Payload;
+use super::settings::{Serving, millis};
 use super::{AttachAsk, Past, State};
-use crate::engine::{
-    Answered, Decision, Delivery, Engine, Input, OnUnknown, Refusal, Resume, Settings,
-};
+use crate::engine::{Answered, Decision, Delivery, Engine, Input, Refusal, Resume};
 use crate::event::{Position, Stream};
-use crate::limits::{
-    ANSWER_WITHIN_MAX, BATCH_UNITS_MAX, READ_ROOM_MIN, RECEIPT_TEXT_CHARS_MAX, STREAM_SEND_TIMEOUT,
-    WINDOW_UNITS,
-};
+use crate::limits::{READ_ROOM_MIN, RECEIPT_TEXT_CHARS_MAX, STREAM_SEND_TIMEOUT, WINDOW_UNITS};
 use crate::project::Receiver;
 use crate::store::{
     BindingState, Cursor, DeliveryDelta, PausedBy, StoreError, SubscriptionRow, UnitKey,
@@ -41,6 +37,7 @@ pub(super) struct Session {
     pub(super) engine: Engine<Arc<Payload>>,
     pub(super) decisions: Vec<Decision<Arc<Payload>>>,
     pub(super) end: CancellationToken,
+    pub(super) serving: Serving,
     stopped: bool,
     out: mpsc::Sender<AttachResponse>,
     sent: HashMap<String, (u64, Vec<UnitKey>, Attempt)>,
@@ -82,6 +79,7 @@ impl State {
         let number = self.next_session;
         self.next_session += 1;
         self.session = Some(Session::new(number, ask, resume, &self.row));
+        self.keep_hours();
         if let Err(error) = self.look_when_due().await {
             tracing::error!(%error, subscription = self.row.id, "reading what is due failed");
             return None;
@@ -163,6 +161,7 @@ impl State {
             .row
             .binding()
             .map(|binding| (binding.product.clone(), binding.epoch));
+        self.take_settings();
         let (now, stopped) = (self.now(), self.stopped());
         let Some(session) = &mut self.session else {
             return Ok(());
@@ -191,6 +190,8 @@ impl Session {
             UnitScope::Group => UnitScope::Group,
             UnitScope::Event | UnitScope::Unspecified => UnitScope::Event,
         };
+        let set = row.binding().map(|binding| binding.settings.clone());
+        let serving = Serving::new(capabilities, set.unwrap_or_default());
         Self {
             number,
             product: ask.product,
@@ -204,7 +205,8 @@ impl Session {
                 Mode::Live
             },
             stopped: resume.stopped,
-            engine: Engine::new(settings(&capabilities), resume),
+            engine: Engine::new(serving.engine(), resume),
+            serving,
             decisions: Vec::new(),
             end: ask.end,
             out: ask.out,
@@ -326,34 +328,6 @@ impl Session {
     pub(super) fn position(&self, stream: Stream) -> Position {
         self.engine.frontier(stream).position
     }
-}
-
-/// What an adapter takes, within the hub's limits.
-fn settings(capabilities: &Capabilities) -> Settings {
-    let default = Settings::default();
-    let asked = capabilities.answer_within.as_ref().map_or(0, millis);
-    let longest = ANSWER_WITHIN_MAX.as_millis() as u64;
-    Settings {
-        runs: capabilities.runs,
-        batch_units: (capabilities.batch_units as usize).clamp(1, BATCH_UNITS_MAX),
-        answer_within_ms: match asked.min(longest) {
-            0 => default.answer_within_ms,
-            asked => asked as i64,
-        },
-        on_unknown: if capabilities.idempotent || capabilities.lookup {
-            OnUnknown::Again
-        } else {
-            OnUnknown::Park
-        },
-        ..default
-    }
-}
-
-fn millis(duration: &prost_types::Duration) -> u64 {
-    u64::try_from(duration.seconds)
-        .unwrap_or(0)
-        .saturating_mul(1_000)
-        .saturating_add(u64::try_from(duration.nanos).unwrap_or(0) / 1_000_000)
 }
 
 fn jitter() -> f64 {

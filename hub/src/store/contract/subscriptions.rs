@@ -71,6 +71,7 @@ async fn store_303_a_subscription_comes_back_whole(harness: &dyn Harness) {
     row.until = Some((Position(90), Position(12)));
     let replaced = BindingRow {
         cut: Some((Position(30), Position(11))),
+        settings: settings(),
         ..binding("hinoki", 1, BindingState::Replaced)
     };
     row.bindings.insert(0, replaced);
@@ -122,6 +123,7 @@ async fn store_306_a_control_record_changes_bindings_and_the_end(harness: &dyn H
         binding("hinoki", 1, BindingState::Replaced),
         BindingRow {
             cut,
+            settings: settings(),
             ..binding("ayame", 2, BindingState::Serving)
         },
     ];
@@ -131,6 +133,14 @@ async fn store_306_a_control_record_changes_bindings_and_the_end(harness: &dyn H
         row_of(&*store, PENSION).await.binding().unwrap().product,
         "ayame"
     );
+}
+
+fn settings() -> BindingSettings {
+    BindingSettings {
+        concurrency: 50,
+        hours: vec!["mon-fri 08:30-17:15".to_owned()],
+        ..BindingSettings::default()
+    }
 }
 
 async fn store_307_grants_hold_from_their_position_oldest_first(harness: &dyn Harness) {

@@ -17,6 +17,7 @@ use super::{SqliteStore, failed};
 
 use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream, Subject};
+use crate::settings::BindingSettings;
 use crate::store::{
     BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, Durability, HistoryRow,
     OutcomeTally, ParkedRow, ParkedState, Pause, PausedBy, RunRow, StoreError, SubscriptionRow,
@@ -70,6 +71,15 @@ fn paused_number(by: PausedBy) -> i64 {
     }
 }
 
+/// Settings that cannot be read limit nothing: a binding that is served too fast is seen, one that
+/// stands still for ever may not be.
+fn settings_of(subscription: &str, text: &str) -> BindingSettings {
+    serde_json::from_str(text).unwrap_or_else(|error| {
+        tracing::error!(%error, subscription, "the settings of a binding cannot be read");
+        BindingSettings::default()
+    })
+}
+
 fn pair(live: Option<i64>, bulk: Option<i64>) -> Option<(Position, Position)> {
     Some((position_of(live?), position_of(bulk?)))
 }
@@ -119,7 +129,8 @@ async fn bindings_of(
     subscription: &str,
 ) -> Result<Vec<BindingRow>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT product, epoch, state, cut_live, cut_bulk, paused_by, paused FROM binding
+        "SELECT product, epoch, state, cut_live, cut_bulk, paused_by, paused, settings
+         FROM binding
          WHERE subscription = $1 ORDER BY epoch",
     )
     .bind(subscription)
@@ -133,6 +144,7 @@ async fn bindings_of(
             state: binding_state(row.get(2)),
             cut: pair(row.get(3), row.get(4)),
             paused: pause_of(row.get(5), row.get(6)),
+            settings: settings_of(subscription, row.get(7)),
         })
         .collect())
 }
@@ -275,10 +287,12 @@ impl DeliveryStore for SqliteStore {
         .map_err(&failed)?;
         for binding in &row.bindings {
             sqlx::query(
-                "INSERT INTO binding (subscription, epoch, product, state, cut_live, cut_bulk)
-                 VALUES ($1, $2, $3, $4, $5, $6)
+                "INSERT INTO binding
+                   (subscription, epoch, product, state, cut_live, cut_bulk, settings)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)
                  ON CONFLICT (subscription, epoch) DO UPDATE SET state = excluded.state,
-                   cut_live = excluded.cut_live, cut_bulk = excluded.cut_bulk",
+                   cut_live = excluded.cut_live, cut_bulk = excluded.cut_bulk,
+                   settings = excluded.settings",
             )
             .bind(&row.id)
             .bind(binding.epoch as i64)
@@ -286,6 +300,7 @@ impl DeliveryStore for SqliteStore {
             .bind(binding_number(binding.state))
             .bind(binding.cut.map(|cut| cut.0.0 as i64))
             .bind(binding.cut.map(|cut| cut.1.0 as i64))
+            .bind(serde_json::to_string(&binding.settings).unwrap_or_default())
             .execute(&mut *transaction)
             .await
             .map_err(&failed)?;

@@ -67,6 +67,7 @@ CREATE TABLE subscription (
 CREATE TABLE binding (
   subscription TEXT NOT NULL, epoch INTEGER NOT NULL, product TEXT NOT NULL,
   state INTEGER NOT NULL, cut_live INTEGER, cut_bulk INTEGER, paused_by INTEGER, paused TEXT,
+  settings TEXT NOT NULL,
   PRIMARY KEY (subscription, epoch)
 ) WITHOUT ROWID;
 CREATE TABLE tally (
