@@ -5,7 +5,7 @@ use musubi_proto::hub::v1::attach_response::Response as Tell;
 use musubi_proto::hub::v1::{Credits, Hello, Outcome, Receipt};
 use tonic::Code;
 
-use super::stage::{Adapter, FLAG, Hub, TOWN, failed, moved};
+use super::stage::{Adapter, FLAG, Hub, TOWN, failed, moved, told};
 
 const PRODUCT: &str = "tax";
 
@@ -130,6 +130,20 @@ async fn a_receipt_for_what_was_never_sent_and_a_second_receipt_change_nothing()
         })
         .await;
     assert_eq!((own.counts.unwrap().rejected, own.in_flight), (0, 0));
-    assert!(!matches!(adapter.hear().await, Some(Tell::Delivery(_))));
+    let mut refused = Vec::new();
+    while refused.len() < 4 {
+        match adapter.hear().await {
+            Some(Tell::Refused(word)) => {
+                let found = told(&word.status.unwrap());
+                let field = "receipt.delivery_id".to_owned();
+                assert_eq!(found, ("NOT_LEASED".to_owned(), field));
+                refused.push(word.delivery_id);
+            }
+            Some(Tell::CompleteUpTo(_)) => {}
+            other => panic!("no refusal but {other:?}"),
+        }
+    }
+    let expected = ["", "142042/010#99-1", "142042/024#1-1", &first.delivery_id];
+    assert_eq!(refused, expected);
     hub.stop().await;
 }

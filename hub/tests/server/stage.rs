@@ -308,7 +308,7 @@ impl Adapter {
         loop {
             match self.hear().await {
                 Some(Tell::Delivery(delivery)) => return delivery,
-                Some(Tell::CompleteUpTo(_)) => {}
+                Some(Tell::CompleteUpTo(_) | Tell::Refused(_)) => {}
                 other => panic!("no delivery but {other:?}"),
             }
         }

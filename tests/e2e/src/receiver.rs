@@ -120,12 +120,12 @@ impl Receiver {
         }
     }
 
-    /// The next delivery; marks in between are passed over.
+    /// The next delivery; marks and refusals in between are passed over.
     pub async fn delivery(&mut self) -> Result<Delivery> {
         loop {
             match self.next().await? {
                 Some(Response::Delivery(delivery)) => return Ok(delivery),
-                Some(Response::CompleteUpTo(_)) => {}
+                Some(Response::CompleteUpTo(_) | Response::Refused(_)) => {}
                 other => bail!("no delivery but {other:?}"),
             }
         }

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
-use super::connection::{HubAccess, HubError, delivery_client};
+use super::connection::{HubAccess, HubError, delivery_client, reason_in};
 use super::marks::Marks;
 use crate::deliver::Deliver;
 use crate::hub::{
@@ -186,6 +186,15 @@ impl Session<'_> {
             }),
             Some(Response::CompleteUpTo(mark)) => {
                 self.complete(mark);
+                Ok(())
+            }
+            Some(Response::Refused(refused)) => {
+                let reason = refused.status.map(|status| reason_in(&status.details));
+                tracing::warn!(
+                    delivery = refused.delivery_id,
+                    reason = reason.unwrap_or_default(),
+                    "the hub did not take a receipt"
+                );
                 Ok(())
             }
             Some(Response::Welcome(_)) | None => Ok(()),

@@ -10,10 +10,11 @@ use musubi_proto::crash;
 use musubi_proto::hub::v1::attach_response::Response;
 use musubi_proto::hub::v1::{
     AttachResponse, DeliveredUnit, Delivery as WireDelivery, Fenced, Mode, Outcome, Receipt,
-    UnitScope,
+    Refused, UnitScope,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 
 use super::payload::Payload;
 use super::settings::{Serving, millis};
@@ -22,6 +23,7 @@ use crate::engine::{Answered, Decision, Delivery, Engine, Input, Refusal, Resume
 use crate::event::{Position, Stream};
 use crate::limits::{READ_ROOM_MIN, RECEIPT_TEXT_CHARS_MAX, STREAM_SEND_TIMEOUT, WINDOW_UNITS};
 use crate::project::Receiver;
+use crate::server::status::Failure;
 use crate::store::{
     BindingState, Cursor, DeliveryDelta, PausedBy, StoreError, SubscriptionRow, UnitKey,
 };
@@ -236,7 +238,7 @@ impl Session {
     /// Takes a receipt; one for an unknown delivery changes nothing.
     pub(super) fn receipt(&mut self, receipt: &Receipt, now: i64) {
         let Some((delivery, keys, attempt)) = self.sent.remove(&receipt.delivery_id) else {
-            tracing::debug!("a receipt for a delivery that is not leased was dropped");
+            self.try_send(Response::Refused(not_leased(&receipt.delivery_id)));
             return;
         };
         crash::point("deliver.receipt");
@@ -386,6 +388,16 @@ fn answered(
         Outcome::Unknown | Outcome::Unspecified | Outcome::SupersededBySwap | Outcome::Skipped => {
             Answered::Unknown(refusal())
         }
+    }
+}
+
+/// The answer to a receipt for what was never sent here, or was answered before.
+fn not_leased(delivery_id: &str) -> Refused {
+    let message = "this stream owes no receipt for that delivery; nothing changed";
+    let failure = Failure::new(Code::FailedPrecondition, "NOT_LEASED", message);
+    Refused {
+        delivery_id: short(delivery_id),
+        status: Some(failure.field("receipt.delivery_id").rpc()),
     }
 }
 
