@@ -23,7 +23,10 @@ pub(super) const STEADY: u32 = 500;
 const STEADY_EVENTS: usize = 2_500;
 const CPU_EVENTS: usize = 10_000;
 const CPU_RECEIVERS: usize = 3;
-const BUSY_EVENTS: usize = 5_000;
+const BUSY_EVENTS: usize = 2_000;
+/// The time of a round is taken when so many of ten are applied: the last ones wait for the hub's
+/// doubled retries, which say nothing of its rate.
+const BUSY_TENTHS: usize = 9;
 
 /// Publishes one event each 2 ms, whatever the answers take.
 pub(super) async fn publish_steadily(
@@ -106,6 +109,7 @@ async fn through(
     load: &mut Load,
     receivers: &[Receiver],
     events: usize,
+    tenths: usize,
 ) -> Result<Duration> {
     for receiver in receivers {
         receiver.forget().await?;
@@ -113,10 +117,15 @@ async fn through(
     let requests = load.requests(events / BATCH, BATCH)?;
     let started = Instant::now();
     publish_all(channel, requests, CLIENTS).await?;
+    let all = events / BATCH * BATCH;
     for receiver in receivers {
-        receiver.wait_for((events / BATCH * BATCH) as u64).await?;
+        receiver.wait_for((all * tenths / 10) as u64).await?;
     }
-    Ok(started.elapsed())
+    let took = started.elapsed();
+    for receiver in receivers {
+        receiver.wait_for(all as u64).await?;
+    }
+    Ok(took)
 }
 
 pub(crate) async fn cpu(scale: Scale) -> Result<Vec<Figure>> {
@@ -135,10 +144,10 @@ pub(crate) async fn cpu(scale: Scale) -> Result<Vec<Figure>> {
     let mut rounds: [Vec<f64>; 5] = Default::default();
     for round in 0..=scale.rounds {
         let before = cpu_seconds(&floor.process)?;
-        let floor_took = through(&floor.channel, &mut to_floor, &of_floor, events).await?;
+        let floor_took = through(&floor.channel, &mut to_floor, &of_floor, events, 10).await?;
         let of_floor = (cpu_seconds(&floor.process)? - before) / millions;
         let (before, hub_before) = (town.cpu()?, town.hub_cpu()?);
-        let hub_took = through(&town.channel, &mut to_hub, &of_hub, events).await?;
+        let hub_took = through(&town.channel, &mut to_hub, &of_hub, events, 10).await?;
         town.wait_delivered(CPU_RECEIVERS).await?;
         let of_both = (town.cpu()? - before) / millions;
         let of_hub = (town.hub_cpu()? - hub_before) / millions;
@@ -179,29 +188,36 @@ pub(crate) async fn busy(scale: Scale) -> Result<Vec<Figure>> {
     let (mut to_hub, mut to_floor) = (Load::new(PERSONS), Load::new(PERSONS));
     let events = scale.of(BUSY_EVENTS).max(BATCH);
     let count = (events / BATCH * BATCH) as f64;
-    let mut rounds: [Vec<f64>; 5] = Default::default();
+    let mut rounds: [Vec<f64>; 4] = Default::default();
     for round in 0..=scale.rounds {
-        let floor_took = through(&floor.channel, &mut to_floor, &of_floor, events).await?;
-        let hub_took = through(&town.channel, &mut to_hub, &of_hub, events).await?;
+        let floor_took = through(
+            &floor.channel,
+            &mut to_floor,
+            &of_floor,
+            events,
+            BUSY_TENTHS,
+        )
+        .await?;
+        let hub_took = through(&town.channel, &mut to_hub, &of_hub, events, BUSY_TENTHS).await?;
         town.wait_delivered(1).await?;
         let seen = of_hub[0].seen().await?;
         ensure!(seen.busy > 0, "the receiver was never busy");
         if round > 0 {
             let missing = count - seen.applied as f64;
             let wrong = (seen.repeated + seen.disordered) as f64 + missing;
-            let rate = |took: Duration| count / seconds(took);
+            let rate = |took: Duration| count * BUSY_TENTHS as f64 / 10.0 / seconds(took);
             let (hub, floor) = (rate(hub_took), rate(floor_took));
-            for (all, value) in rounds.iter_mut().zip([hub / floor, wrong, hub, floor, 0.0]) {
+            for (all, value) in rounds.iter_mut().zip([hub / floor, wrong, hub, floor]) {
                 all.push(value);
             }
         }
     }
-    let [ratio, wrong, hub, floor, _] = rounds;
+    let [ratio, wrong, hub, floor] = rounds;
     // The worst round counts.
     let wrong = vec![wrong.into_iter().fold(0.0, f64::max)];
     Ok(vec![
         Figure::new(
-            "30 % answered 503, rate: hub / floor",
+            "30 % answered 503, rate of the first nine in ten: hub / floor",
             "×",
             Aim::AtLeast(0.8),
             ratio,

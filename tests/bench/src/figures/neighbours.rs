@@ -1,5 +1,5 @@
 //! Bad neighbours: one receiver is stopped, one slow, one rejects; what the healthy ones feel.
-//! Two hubs with the same systems in turn: on one all are well, on the other three are not.
+//! Two hubs in turn: one with three healthy systems, one with two, a rejecting and two bad ones.
 //! Must never count a bad receiver's deliveries for the healthy ones.
 //! Read next: `figures/size.rs`.
 
@@ -20,8 +20,12 @@ const CLIENTS: usize = 4;
 const EVENTS: usize = 5_000;
 const STEADY_SECONDS: usize = 4;
 const HEALTHY: usize = 2;
-/// Stopped, slow, rejecting.
-const BAD: [&[&str]; 3] = [&[], &["--delay-ms", "2000"], &["--reject-percent", "1"]];
+/// The healthy and the one that rejects: they answer everything, on both sides.
+const ANSWERING: usize = HEALTHY + 1;
+/// Beside the healthy ones where all are well.
+const WELL: [&[&str]; 1] = [&[]];
+/// Beside the healthy ones otherwise: rejecting, slow, and one to be stopped.
+const BAD: [&[&str]; 3] = [&["--reject-percent", "1"], &["--delay-ms", "2000"], &[]];
 
 struct Side {
     town: Town,
@@ -39,24 +43,20 @@ struct Felt {
 }
 
 impl Side {
-    async fn start(folder: &std::path::Path, bad: bool) -> Result<Self> {
+    async fn start(folder: &std::path::Path, beside: &[&[&str]]) -> Result<Self> {
         let mut healthy = Vec::new();
         for number in 0..HEALTHY {
             healthy.push(Receiver::start(folder, &format!("healthy-{number}"), &[]).await?);
         }
         let mut others = Vec::new();
-        for (number, manner) in BAD.iter().enumerate() {
-            let manner = if bad { *manner } else { &[] };
+        for (number, manner) in beside.iter().enumerate() {
             others.push(Receiver::start(folder, &format!("other-{number}"), manner).await?);
         }
-        let mut town = Town::start(folder, HEALTHY + BAD.len()).await?;
+        let mut town = Town::start(folder, HEALTHY + beside.len()).await?;
         let to: Vec<_> = healthy.iter().map(Some).collect();
         town.serve(0, &to).await?;
         let to: Vec<_> = others.iter().map(Some).collect();
         town.serve(HEALTHY, &to).await?;
-        if let Some(stopped) = others.first_mut().filter(|_| bad) {
-            stopped.process.signal(Signal::Freeze)?;
-        }
         Ok(Self {
             town,
             load: Load::new(PERSONS),
@@ -65,41 +65,38 @@ impl Side {
         })
     }
 
-    /// Deliveries that all receivers but the stopped one have answered.
+    /// Deliveries that were answered for good.
     async fn answered(&self) -> Result<u64> {
         let mut answered = 0;
-        for receiver in self.healthy.iter().chain(self.others.iter().skip(1)) {
+        // A stopped receiver is not asked: it would not say.
+        for receiver in self.healthy.iter().chain(self.others.iter().take(2)) {
             let seen = receiver.seen().await?;
             answered += seen.applied + seen.rejected;
         }
         Ok(answered)
     }
 
-    async fn round(&mut self, scale: Scale, well: bool) -> Result<Felt> {
-        let events = scale.of(EVENTS).max(BATCH) / BATCH * BATCH;
+    async fn applied(&self) -> Result<Vec<u64>> {
+        let mut applied = Vec::new();
         for receiver in &self.healthy {
-            receiver.forget().await?;
+            applied.push(receiver.seen().await?.applied);
         }
+        Ok(applied)
+    }
+
+    async fn round(&mut self, scale: Scale) -> Result<Felt> {
+        let events = scale.of(EVENTS).max(BATCH) / BATCH * BATCH;
         let (cpu, answered) = (self.town.hub_cpu()?, self.answered().await?);
-        let first = self.others.first().filter(|_| well);
-        let of_first = match first {
-            Some(first) => first.seen().await?.applied,
-            None => 0,
-        };
+        let of_healthy: Vec<u64> = self.applied().await?;
         let requests = self.load.requests(events / BATCH, BATCH)?;
         let started = Instant::now();
         publish_all(&self.town.channel, requests, CLIENTS).await?;
-        for receiver in &self.healthy {
-            receiver.wait_for(events as u64).await?;
+        for (receiver, before) in self.healthy.iter().zip(of_healthy) {
+            receiver.wait_for(before + events as u64).await?;
         }
         let took = seconds(started.elapsed());
-        if well {
-            self.town.wait_delivered(HEALTHY + BAD.len()).await?;
-        }
-        let mut done = self.answered().await? - answered;
-        if let Some(first) = first {
-            done += first.seen().await?.applied - of_first;
-        }
+        self.town.wait_delivered(ANSWERING).await?;
+        let done = self.answered().await? - answered;
         let cpu_us = (self.town.hub_cpu()? - cpu) * 1e6 / done as f64;
         let steady = scale.of(STEADY_SECONDS * STEADY as usize);
         for receiver in &self.healthy {
@@ -121,20 +118,20 @@ impl Side {
 
 pub(crate) async fn run(scale: Scale) -> Result<Vec<Figure>> {
     let folder = folder()?;
-    let mut well = Side::start(&below(folder.path(), "well")?, false).await?;
-    let mut bad = Side::start(&below(folder.path(), "bad")?, true).await?;
+    let mut well = Side::start(&below(folder.path(), "well")?, &WELL).await?;
+    let mut bad = Side::start(&below(folder.path(), "bad")?, &BAD).await?;
+    if let Some(stopped) = bad.others.last_mut() {
+        stopped.process.signal(Signal::Freeze)?;
+    }
     let mut rounds = Vec::new();
     for round in 0..=scale.rounds {
-        let pair = (
-            well.round(scale, true).await?,
-            bad.round(scale, false).await?,
-        );
+        let pair = (well.round(scale).await?, bad.round(scale).await?);
         if round > 0 {
             rounds.push(pair);
         }
     }
     // A frozen process ends only when it wakes.
-    if let Some(stopped) = bad.others.first_mut() {
+    if let Some(stopped) = bad.others.last_mut() {
         stopped.process.signal(Signal::Wake)?;
     }
     let ratio = |of: fn(&Felt) -> f64| {

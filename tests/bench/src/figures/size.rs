@@ -29,7 +29,7 @@ const BATCH: usize = 100;
 const CLIENTS: usize = 4;
 const MANY: usize = 200;
 /// Deliveries of a round, whatever the number of subscriptions.
-const FANOUT_DELIVERIES: usize = 40_000;
+const FANOUT_DELIVERIES: usize = 20_000;
 const DISK_EVENTS: usize = 50_000;
 const MIB: f64 = 1024.0 * 1024.0;
 
