@@ -9,6 +9,7 @@ use musubi_e2e::hub::{MUNICIPALITY, SOURCE};
 use musubi_proto::hub::v1::event_service_client::EventServiceClient;
 use musubi_proto::hub::v1::unit_answer::Answer;
 use musubi_proto::hub::v1::{Event, PublishRequest, PublishUnit, Unit, publish_unit};
+use musubi_proto::standard::resident::v1::ResidentMovedWithin;
 use prost::Message;
 use prost_types::Timestamp;
 use tokio::task::JoinSet;
@@ -27,6 +28,8 @@ pub(crate) struct Load {
     first: u64,
     persons: u64,
     made: u64,
+    /// The example, read once.
+    example: Option<Box<ResidentMovedWithin>>,
 }
 
 impl Load {
@@ -36,6 +39,7 @@ impl Load {
             first: 1,
             persons,
             made: 0,
+            example: None,
         }
     }
 
@@ -56,7 +60,10 @@ impl Load {
         let subject = format!("{:010}", self.first + self.made % self.persons);
         let version = u32::try_from(self.made / self.persons + 1)?;
         self.made += 1;
-        let mut payload = moved_within()?;
+        let mut payload = match &self.example {
+            Some(example) => example.clone(),
+            None => self.example.insert(Box::new(moved_within()?)).clone(),
+        };
         if let Some(person) = payload.record.as_mut().and_then(|r| r.person.as_mut()) {
             subject.clone_into(&mut person.atenabango);
             person.rirekibango = version;
