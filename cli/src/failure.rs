@@ -29,6 +29,7 @@ pub(crate) const EXIT_CODES: &str = "Exit status:
   2    wrong usage or configuration
   3    the hub cannot be reached
   4    took longer than allowed
+  5    the disk failed under the hub, which stopped itself
   130  stopped by Ctrl-C";
 
 /// Why a command did not succeed.

@@ -134,3 +134,5 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest store that is checked as a whole before the hub serves, in bytes: a start must not wait
 /// for a disk to be read through.
 pub const CHECK_AT_START_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// When a publisher is asked to come again after it found the hub's disk full.
+pub const DISK_FULL_RETRY: Duration = Duration::from_secs(5);

@@ -91,6 +91,12 @@ pub enum AppendError {
         Municipality,
         #[source] Box<dyn std::error::Error + Send + Sync>,
     ),
+    /// Nothing was written: there is no room.
+    #[error("append to the log of `{0}` found no room on the disk and wrote nothing")]
+    Full(
+        Municipality,
+        #[source] Box<dyn std::error::Error + Send + Sync>,
+    ),
     /// It may or may not have been written: read the tail before the next append.
     #[error("append to the log of `{0}` failed with an unknown outcome")]
     OutcomeUnknown(

@@ -16,7 +16,10 @@ use sqlx::{ConnectOptions, Connection};
 use thiserror::Error;
 
 pub(crate) mod seal;
+pub(crate) mod trouble;
 mod wal;
+
+pub use trouble::EXIT_DISK_FAILED;
 
 /// How long a statement waits for a lock before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,27 +97,11 @@ pub enum OpenError {
     },
 }
 
-/// Primary result codes of SQLite that say that a file does not hold what was written.
-const CODES_OF_DAMAGE: [u32; 2] = [11, 26];
-
-/// SQLite's result code without its extension; 0 when it is none of SQLite's.
-fn primary_code(error: &sqlx::Error) -> u32 {
-    let code = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code)
-        .and_then(|code| code.parse::<u32>().ok());
-    code.unwrap_or(0) & 0xff
-}
-
-/// True when SQLite found that a file does not hold what was written.
-pub(crate) fn is_damage(error: &sqlx::Error) -> bool {
-    CODES_OF_DAMAGE.contains(&primary_code(error))
-}
-
 /// A file cannot be opened, or is damaged.
 fn not_opened(path: &Path, source: sqlx::Error) -> OpenError {
     let name = path.display().to_string();
-    if is_damage(&source) {
+    trouble::must_not_be_io(&format!("opening `{name}`"), &source);
+    if trouble::is_damage(&source) {
         let what = source.to_string();
         return OpenError::Damaged { path: name, what };
     }
@@ -148,18 +135,7 @@ pub(crate) async fn open_writer(
     layout: &Layout,
 ) -> Result<SqliteConnection, OpenError> {
     let failed = |source| not_opened(path, source);
-    let mut connection = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .page_size(layout.page_bytes)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(BUSY_TIMEOUT)
-        .pragma("cache_size", layout.writer_cache)
-        .pragma("wal_autocheckpoint", layout.checkpoint_pages)
-        .connect()
-        .await
-        .map_err(failed)?;
+    let mut connection = connect(path, layout).await.map_err(failed)?;
     let mut transaction = connection
         .begin_with("BEGIN IMMEDIATE")
         .await
@@ -198,6 +174,39 @@ pub(crate) async fn open_writer(
     transaction.commit().await.map_err(failed)?;
     crash::point("open.opened");
     Ok(connection)
+}
+
+/// Opens a writing connection again that cannot begin any more; true when it did. On a full disk
+/// SQLite rolls a transaction back by itself; the rollback that follows finds none, and the library
+/// goes on to count one that is open.
+pub(crate) async fn renew(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    layout: &Layout,
+) -> Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // A rollback may still be on its way to the connection's thread.
+        connection.ping().await?;
+    }
+    let stuck = connection.is_in_transaction();
+    if stuck {
+        *connection = connect(path, layout).await?;
+    }
+    Ok(stuck)
+}
+
+async fn connect(path: &Path, layout: &Layout) -> Result<SqliteConnection, sqlx::Error> {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .page_size(layout.page_bytes)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("cache_size", layout.writer_cache)
+        .pragma("wal_autocheckpoint", layout.checkpoint_pages)
+        .connect()
+        .await
 }
 
 /// Opens the reading connections.

@@ -46,6 +46,15 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// There is no room on the disk; nothing of the delta was written.
+    #[error("the store found no room on the disk while {action}")]
+    Full {
+        /// What was tried.
+        action: &'static str,
+        /// Cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Another owner or binding took over: what the caller knows is out of date.
     #[error("`{0}` is owned by another epoch now")]
     Fenced(String),

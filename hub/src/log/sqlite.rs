@@ -3,7 +3,7 @@
 //! Must never share its writing connection, nor pass over a record that is damaged or gone.
 //! Read next: `log/sqlite/row.rs`, `log/contract.rs`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use musubi_proto::crash;
@@ -15,7 +15,7 @@ use super::{
     AppendError, Bounds, Capabilities, EventLog, LogError, NewRecord, ReadLimit, Record, Tails,
 };
 use crate::event::{Municipality, Position, Stream};
-use crate::sqlite::{self, OpenError};
+use crate::sqlite::{self, OpenError, trouble};
 
 mod row;
 #[cfg(test)]
@@ -47,6 +47,7 @@ CREATE TABLE trimmed (
 /// Log in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteLog {
+    path: PathBuf,
     writer: Mutex<SqliteConnection>,
     readers: SqlitePool,
     tails: Tails,
@@ -59,6 +60,7 @@ impl SqliteLog {
         let writer = sqlite::open_writer(path, SCHEMA_VERSION, SCHEMA, &sqlite::IN_ORDER).await?;
         let readers = sqlite::open_readers(path).await?;
         Ok(Self {
+            path: path.to_owned(),
             writer: Mutex::new(writer),
             readers,
             tails: Tails::default(),
@@ -114,11 +116,20 @@ async fn first_position(
 }
 
 fn error(action: &'static str, m: &Municipality, source: sqlx::Error) -> LogError {
+    trouble::must_not_be_io(&format!("{action} the log of `{m}`"), &source);
     LogError::Backend {
         action,
         municipality: m.clone(),
         source: Box::new(source),
     }
+}
+
+fn not_written(m: &Municipality, source: sqlx::Error) -> AppendError {
+    if trouble::is_full(&source) {
+        return AppendError::Full(m.clone(), source.into());
+    }
+    trouble::must_not_be_io(&format!("appending to the log of `{m}`"), &source);
+    AppendError::NotWritten(m.clone(), source.into())
 }
 
 /// The slow way to read, when the fast one found nothing or something wrong: the bounds and the
@@ -186,8 +197,10 @@ impl SqliteLog {
         stream: Stream,
         batch: Vec<NewRecord>,
     ) -> Result<Vec<Position>, AppendError> {
-        let not_written = |source: sqlx::Error| AppendError::NotWritten(m.clone(), source.into());
+        let not_written = |source| not_written(m, source);
         let mut writer = self.writer.lock().await;
+        let renewed = sqlite::renew(&mut writer, &self.path, &sqlite::IN_ORDER).await;
+        renewed.map_err(not_written)?;
         let mut transaction = writer
             .begin_with("BEGIN IMMEDIATE")
             .await
@@ -213,11 +226,14 @@ impl SqliteLog {
             .map_err(not_written)?;
         }
         crash::point("publish.written");
-        // A commit that fails may still have reached the disk.
-        transaction
-            .commit()
-            .await
-            .map_err(|source| AppendError::OutcomeUnknown(m.clone(), source.into()))?;
+        transaction.commit().await.map_err(|source| {
+            if trouble::is_full(&source) {
+                return not_written(source);
+            }
+            trouble::must_not_be_io(&format!("appending to the log of `{m}`"), &source);
+            // A commit that fails may still have reached the disk.
+            AppendError::OutcomeUnknown(m.clone(), source.into())
+        })?;
         self.tails.moved(m, stream, Position(position as u64));
         Ok(positions)
     }
@@ -293,6 +309,8 @@ impl EventLog for SqliteLog {
     ) -> Result<(), LogError> {
         let failed = |source| error("trimming", m, source);
         let mut writer = self.writer.lock().await;
+        let renewed = sqlite::renew(&mut writer, &self.path, &sqlite::IN_ORDER).await;
+        renewed.map_err(failed)?;
         let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         let next = next_position(&mut transaction, m, stream)
             .await

@@ -116,9 +116,33 @@ pub enum PublishError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// There is no room on the disk.
+    #[error("there is no room on the hub's disk for `{0}`")]
+    DiskFull(Municipality),
     /// The sequencer ended.
     #[error("the hub is shutting down")]
     Stopped,
+}
+
+impl PublishError {
+    /// True when there was no room on the disk.
+    pub fn is_full(&self) -> bool {
+        matches!(
+            self,
+            Self::DiskFull(_)
+                | Self::Append(AppendError::Full(..))
+                | Self::Store(StoreError::Full { .. })
+        )
+    }
+
+    /// What the others are told whose publish was not tried because this one failed.
+    fn for_others(&self, m: &Municipality) -> Self {
+        if self.is_full() {
+            Self::DiskFull(m.clone())
+        } else {
+            Self::Stopped
+        }
+    }
 }
 
 /// Where a control record stands.
@@ -244,18 +268,20 @@ async fn run(parts: Parts, mut queue: mpsc::Receiver<Command>) {
         }) else {
             return;
         };
-        if !sound {
+        let ready = if sound {
+            Ok(())
+        } else {
             // An append of unknown outcome: what the log really has decides.
-            sound = recovery::recover(&parts).await.inspect_err(report).is_ok();
-        }
-        match command {
-            Command::Control(request) => sound &= control(&parts, *request, sound).await,
+            recovery::recover(&parts).await.inspect_err(report)
+        };
+        sound = match command {
+            Command::Control(request) => control(&parts, *request, ready).await,
             Command::Publish(batch, reply) => {
                 let mut waiting: Vec<Waiting> = vec![(batch, reply)];
                 next = gather(&mut queue, &mut waiting);
-                sound &= publish_all(&parts, waiting, sound).await;
+                publish_all(&parts, waiting, ready).await
             }
-        }
+        };
     }
 }
 
@@ -275,11 +301,15 @@ fn gather(queue: &mut mpsc::Receiver<Command>, waiting: &mut Vec<Waiting>) -> Op
     None
 }
 
-async fn publish_all(parts: &Parts, waiting: Vec<Waiting>, sound: bool) -> bool {
+async fn publish_all(
+    parts: &Parts,
+    waiting: Vec<Waiting>,
+    ready: Result<(), PublishError>,
+) -> bool {
     let (batches, replies): (Vec<Batch>, Vec<_>) = waiting.into_iter().unzip();
-    if !sound {
+    if let Err(error) = ready {
         for reply in replies {
-            respond(reply, Err(PublishError::Stopped));
+            respond(reply, Err(error.for_others(&parts.municipality)));
         }
         return false;
     }
@@ -298,15 +328,15 @@ async fn publish_all(parts: &Parts, waiting: Vec<Waiting>, sound: bool) -> bool 
     sound
 }
 
-async fn control(parts: &Parts, request: ControlRequest, sound: bool) -> bool {
+async fn control(parts: &Parts, request: ControlRequest, ready: Result<(), PublishError>) -> bool {
     let ControlRequest {
         operator,
         reason,
         change,
         reply,
     } = request;
-    if !sound {
-        respond(reply, Err(PublishError::Stopped));
+    if let Err(error) = ready {
+        respond(reply, Err(error.for_others(&parts.municipality)));
         return false;
     }
     let outcome = batch::control(parts, operator, reason, change).await;

@@ -11,7 +11,7 @@ use prost_types::Any;
 use tonic::{Code, Status};
 
 use super::gate::overloaded;
-use crate::limits::OVERLOAD_RETRY;
+use crate::limits::{DISK_FULL_RETRY, OVERLOAD_RETRY};
 use crate::log::LogError;
 use crate::publish::sequencer::PublishError;
 use crate::store::StoreError;
@@ -112,6 +112,9 @@ fn any(name: &str, message: &impl Message) -> Any {
 
 impl From<PublishError> for Failure {
     fn from(error: PublishError) -> Self {
+        if error.is_full() {
+            return disk_full();
+        }
         match &error {
             PublishError::Overloaded(m) => overloaded(
                 &format!("`{m}` has too many publishes waiting"),
@@ -125,7 +128,10 @@ impl From<PublishError> for Failure {
             PublishError::Log(LogError::Damaged { .. }) => {
                 Failure::new(Code::DataLoss, "RECORD_DAMAGED", error.to_string())
             }
-            PublishError::Append(_) | PublishError::Log(_) | PublishError::Stopped => Failure {
+            PublishError::Append(_)
+            | PublishError::Log(_)
+            | PublishError::DiskFull(_)
+            | PublishError::Stopped => Failure {
                 retry_ms: 200,
                 ..Failure::new(
                     Code::Unavailable,
@@ -160,6 +166,16 @@ impl From<LogError> for Failure {
     }
 }
 
+/// There is no room; nothing that was acknowledged is lost.
+fn disk_full() -> Failure {
+    let message = "there is no room on the hub's disk; make room, then send it again with the \
+                   same id";
+    Failure {
+        retry_ms: u64::try_from(DISK_FULL_RETRY.as_millis()).unwrap_or(u64::MAX),
+        ..Failure::new(Code::ResourceExhausted, "DISK_FULL", message)
+    }
+}
+
 fn store_failure(error: &StoreError) -> Failure {
     let text: &dyn std::error::Error = error;
     tracing::error!(error = text, "a store operation failed");
@@ -167,6 +183,7 @@ fn store_failure(error: &StoreError) -> Failure {
         StoreError::Fenced(_) => {
             Failure::new(Code::FailedPrecondition, "NOT_OWNER", error.to_string())
         }
+        StoreError::Full { .. } => disk_full(),
         StoreError::Backend { .. } => Failure {
             retry_ms: 1_000,
             ..Failure::new(

@@ -9,7 +9,7 @@ use sqlx::sqlite::SqlitePool;
 
 use self::writer::Writer;
 use super::{Durability, StoreError};
-use crate::sqlite::{self, OpenError};
+use crate::sqlite::{self, OpenError, trouble};
 
 mod acts;
 mod delivery;
@@ -37,7 +37,7 @@ impl SqliteStore {
         let readers = sqlite::open_readers(path).await?;
         Ok(Self {
             path: path.to_owned(),
-            writer: Writer::new(writer),
+            writer: Writer::new(path, writer),
             readers,
         })
     }
@@ -65,9 +65,14 @@ impl SqliteStore {
 
 /// Wraps a cause with what was tried.
 fn failed(action: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
-    move |source| StoreError::Backend {
-        action,
-        source: Box::new(source),
+    move |source| {
+        if trouble::is_full(&source) {
+            let source = Box::new(source);
+            return StoreError::Full { action, source };
+        }
+        trouble::must_not_be_io(action, &source);
+        let source = Box::new(source);
+        StoreError::Backend { action, source }
     }
 }
 

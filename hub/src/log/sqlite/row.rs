@@ -10,7 +10,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use super::super::{LogError, NewRecord, Record, RecordKind};
 use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream};
-use crate::sqlite::is_damage;
+use crate::sqlite::trouble::is_damage;
 
 /// Bytes of the SHA-256 that are kept: against accidents of the disk, not against people.
 const DIGEST_BYTES: usize = 8;

@@ -59,10 +59,13 @@ async fn publish_next(
     let harmless = |outcome: &Result<Vec<Answer>, PublishError>| {
         matches!(outcome, Ok(_) | Err(PublishError::Fenced { .. }))
     };
-    if outcomes.iter().all(harmless) {
-        outcomes.extend(publish_group(parts, group).await);
-    } else {
-        outcomes.extend(group.iter().map(|_| Err(PublishError::Stopped)));
+    match outcomes.iter().find(|outcome| !harmless(outcome)) {
+        None | Some(Ok(_)) => outcomes.extend(publish_group(parts, group).await),
+        Some(Err(error)) => {
+            let others = |_| Err(error.for_others(&parts.municipality));
+            let others: Vec<_> = group.iter().map(others).collect();
+            outcomes.extend(others);
+        }
     }
 }
 
@@ -72,8 +75,9 @@ async fn publish_group(parts: &Parts, group: Vec<Batch>) -> Vec<Result<Vec<Answe
         Ok(answers) => answers.into_iter().map(Ok).collect(),
         Err(error) => {
             let text = error.to_string();
-            let mut outcomes = vec![Err(error)];
-            outcomes.resize_with(size, || Err(PublishError::Stopped));
+            let others = (1..size).map(|_| Err(error.for_others(&parts.municipality)));
+            let mut outcomes: Vec<_> = others.collect();
+            outcomes.insert(0, Err(error));
             tracing::debug!(text, size, "a group commit failed");
             outcomes
         }

@@ -4,11 +4,13 @@
 //! Read next: `store.rs` (`Durability`), `docs/specs/store.md`.
 
 use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Sqlite, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::sqlite;
 use crate::store::Durability;
 
 /// The writing connection.
@@ -17,6 +19,7 @@ pub(super) struct Writer(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
+    path: PathBuf,
     connection: SqliteConnection,
     /// What the connection is set to; `None` when setting it failed half way.
     set_to: Option<Durability>,
@@ -24,8 +27,9 @@ struct State {
 
 impl Writer {
     /// Takes a connection as `sqlite::open_writer` opens it.
-    pub(super) fn new(connection: SqliteConnection) -> Self {
+    pub(super) fn new(path: &Path, connection: SqliteConnection) -> Self {
         Self(Mutex::new(State {
+            path: path.to_owned(),
             connection,
             set_to: Some(Durability::Now),
         }))
@@ -34,6 +38,12 @@ impl Writer {
     /// The connection, once nobody else writes; what is committed on it keeps `durability`.
     pub(super) async fn lock(&self, durability: Durability) -> Result<Writing<'_>, sqlx::Error> {
         let mut state = self.0.lock().await;
+        let State {
+            path, connection, ..
+        } = &mut *state;
+        if sqlite::renew(connection, path, &sqlite::BY_NAME).await? {
+            state.set_to = Some(Durability::Now);
+        }
         if state.set_to != Some(durability) {
             let statement = match durability {
                 Durability::Now => "PRAGMA synchronous = FULL",
@@ -86,7 +96,7 @@ mod tests {
     #[tokio::test]
     async fn each_commit_gets_the_durability_that_it_names() {
         let connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
-        let writer = Writer::new(connection);
+        let writer = Writer::new(Path::new(":memory:"), connection);
         for (durability, expected) in [
             (Durability::WithLog, 1),
             (Durability::Now, 2),
