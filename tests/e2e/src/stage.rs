@@ -58,7 +58,17 @@ impl Stage {
 
     /// The adapter of a product.
     pub fn adapter(&self, hub: &str, product: &str, settings: &[String]) -> Result<Process> {
-        let mut command = self.musubi()?;
+        self.adapter_as(self.musubi()?, hub, product, settings)
+    }
+
+    /// The same under another command of the program, as with an environment of its own.
+    pub fn adapter_as(
+        &self,
+        mut command: Command,
+        hub: &str,
+        product: &str,
+        settings: &[String],
+    ) -> Result<Process> {
         command.args(["adapter", "run", "--product", product, "--hub", hub]);
         command.args(["--municipality", MUNICIPALITY]);
         for setting in settings {

@@ -16,4 +16,5 @@ pub mod rig;
 pub mod row;
 pub mod rows;
 pub mod scene;
+pub mod stub;
 pub mod wire;

@@ -3,18 +3,22 @@
 //! Must never list a row that nothing runs.
 //! Read next: `rows/hub.rs`, `rows/network.rs`.
 
+pub mod adapter;
 pub mod data;
 pub mod hub;
 pub mod network;
 pub mod overload;
 pub mod random;
+pub mod vendor;
 
 use crate::row::Row;
 
 /// All rows.
 pub const ALL: &[&[Row]] = &[
     hub::ROWS,
+    adapter::ROWS,
     random::ROWS,
+    vendor::ROWS,
     network::ROWS,
     data::ROWS,
     overload::ROWS,

@@ -101,6 +101,7 @@ impl Scene {
         versions: std::ops::RangeInclusive<u32>,
     ) -> Result<()> {
         let clients = [self.client.clone()];
+        self.next_subject = self.next_subject.max(subjects.end);
         let published = load::publish(&clients, subjects, versions).await?;
         self.sent.extend(acknowledged(published));
         Ok(())
@@ -139,9 +140,15 @@ impl Scene {
             Ok(event.id)
         });
         for unit in self.client.parked(SYSTEM).await? {
+            // The hub tells pseudonyms; the source knows whose its events are.
+            let own = self
+                .sent
+                .iter()
+                .filter(|sent| unit.event_ids.contains(&sent.id));
+            let subjects = own.map(|sent| sent.subject.clone()).collect();
             receiver.parked.push(Parked {
                 ids: unit.event_ids,
-                subjects: unit.subjects,
+                subjects,
             });
         }
         Ok(History {
