@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use musubi_proto::hub::v1::Stream;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection, Row as _, SqliteConnection};
+use sqlx::{AnyConnection, Connection, Row as _, SqliteConnection};
 
 use crate::hub::Hub;
 use crate::town::{Table, count_records};
@@ -34,7 +34,8 @@ pub async fn check_journals(data: &Path) -> Result<BTreeMap<String, usize>> {
     let file = data.join("hinoki/data/hinoki.db");
     lengths.insert("hinoki".to_owned(), check_ledger("hinoki", &file).await?);
     check_export(&data.join("hinoki/exchange/export/journal.csv"))?;
-    let units = insurance_units(&data.join("momiji/momiji.db")).await?;
+    let file = data.join("momiji/momiji.db");
+    let units = check_units(&format!("sqlite://{}", file.display())).await?;
     lengths.insert("momiji".to_owned(), units);
     Ok(lengths)
 }
@@ -107,13 +108,17 @@ fn check_export(file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Units that the insurance product processed, each under a number of its own.
-async fn insurance_units(file: &Path) -> Result<usize> {
-    let mut connection = open(file).await?;
+/// Units that the insurance product processed, each under a number of its own; the product may be
+/// on any database.
+pub async fn check_units(database: &str) -> Result<usize> {
+    sqlx::any::install_default_drivers();
+    // The address is left out of what is said: it may hold a password.
+    let connection = AnyConnection::connect(database).await;
+    let mut connection = connection.context("open momiji's database")?;
     let rows = sqlx::query("SELECT renban FROM if_kekka WHERE gyo = 0 ORDER BY renban")
         .fetch_all(&mut connection)
         .await
-        .with_context(|| format!("read the results in {}", file.display()))?;
+        .context("read momiji's results")?;
     for (index, row) in rows.iter().enumerate() {
         let number: i64 = row.try_get(0)?;
         ensure!(

@@ -103,7 +103,7 @@ impl Rig {
             product,
             client,
             registry,
-            files: files(changes.rows),
+            files: files(changes.rows, FILES),
             rows: 0,
             ledger: stage.folder(PRODUCT)?.join("kaede.db"),
             retrying,
@@ -204,7 +204,7 @@ impl Rig {
 }
 
 /// Whole 届出, in a few files, the last one first.
-fn files(rows: Vec<Row>) -> Vec<Vec<Vec<Row>>> {
+pub(crate) fn files(rows: Vec<Row>, count: usize) -> Vec<Vec<Vec<Row>>> {
     let mut groups: Vec<Vec<Row>> = Vec::new();
     for row in rows {
         let group = row.get("todokedegurupuid").to_owned();
@@ -219,7 +219,7 @@ fn files(rows: Vec<Row>) -> Vec<Vec<Vec<Row>>> {
             _ => groups.push(vec![row]),
         }
     }
-    let size = groups.len().div_ceil(FILES).max(1);
+    let size = groups.len().div_ceil(count).max(1);
     let mut files: Vec<_> = groups.chunks(size).map(<[_]>::to_vec).collect();
     files.reverse();
     files

@@ -5,6 +5,7 @@
 
 pub mod adapter;
 pub mod data;
+pub mod exchange;
 pub mod hub;
 pub mod network;
 pub mod overload;
@@ -17,6 +18,7 @@ use crate::row::Row;
 pub const ALL: &[&[Row]] = &[
     hub::ROWS,
     adapter::ROWS,
+    exchange::ROWS,
     random::ROWS,
     vendor::ROWS,
     network::ROWS,

@@ -29,7 +29,7 @@ pub const PRODUCT: &str = "test-tax";
 /// How long a harm may take to happen, or everything to come to rest.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Variable that names the point at which a process dies.
-const CRASH_AT: &str = "MUSUBI_CRASH_AT";
+pub const CRASH_AT: &str = "MUSUBI_CRASH_AT";
 /// Subjects of one round, and versions of each.
 const SUBJECTS: u32 = 8;
 const VERSIONS: u32 = 3;

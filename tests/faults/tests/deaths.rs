@@ -94,3 +94,18 @@ async fn c7_a_product_that_refuses_everybody_stops_its_binding_and_not_the_town(
 async fn c12_dates_arrive_unchanged_in_any_time_zone() {
     passes("C12", 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_a_file_is_taken_whole_with_its_manifest_whenever_its_writer_died() {
+    passes("A3", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a4_a_unit_is_in_the_tables_once_whenever_its_writer_died() {
+    passes("A4", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c10_a_database_that_fails_in_every_way_gets_each_unit_once() {
+    passes("C10", 1).await;
+}

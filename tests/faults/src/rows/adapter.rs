@@ -11,6 +11,7 @@ use musubi_e2e::process::{Signal, musubi};
 use musubi_e2e::stage::Stage;
 use musubi_e2e::{Process, wait_until};
 
+use super::exchange::capture_dies;
 use crate::dice::Dice;
 use crate::history::{Bound, judge};
 use crate::row::{Ctx, Row, RowReport};
@@ -21,7 +22,7 @@ use crate::stub::{Act, Stub};
 pub const ROWS: &[Row] = &[
     Row {
         name: "A2",
-        what: "an adapter dies at a named point of a delivery, or while the product is at it",
+        what: "an adapter dies at a named point of a delivery or capture, or while the product is at it",
         accept: "I1–I4: 0; no more comes again than was under way",
         count: 200,
         run: |ctx| Box::pin(dies_at_points(ctx)),
@@ -54,6 +55,8 @@ const TIMES_MAX: u64 = 12;
 /// Deliveries that the adapter has under way at most.
 const IN_FLIGHT: u64 = 16;
 const PRODUCT: &str = "kaede";
+/// Longer than the lease of a stream.
+const FROZEN: Duration = Duration::from_secs(16);
 
 /// A hub with a source, and the real adapter of a stub.
 #[derive(Debug)]
@@ -174,6 +177,7 @@ async fn dies_at_points(ctx: Ctx) -> Result<RowReport> {
     let mut history = served.scene.history(served.stub.receiver()).await?;
     history.bounds.push(bound);
     report.violations = judge(&history);
+    report.add(capture_dies(ctx.within("capture")).await?);
     Ok(report)
 }
 
@@ -207,6 +211,7 @@ async fn freezes(ctx: Ctx) -> Result<RowReport> {
     let mut zombie = std::mem::replace(&mut served.adapter, second);
     served.stub.script(|_| Act::Right);
     served.wait_for_effects(60).await?;
+    tokio::time::sleep(FROZEN).await;
     zombie.signal(Signal::Wake)?;
     served.wait_for_effects(60).await?;
     served.scene.end(source).await?;
