@@ -15,7 +15,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::put;
+use axum::routing::{get, put};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -78,6 +78,8 @@ pub struct Ledger {
     pub calls: u64,
     /// Calls that were answered otherwise than right.
     pub harmed: u64,
+    /// Questions whether a key had its effect.
+    pub asked: u64,
     /// Calls whose key had its effect already.
     pub repeated: u64,
     /// Calls that came before the time that `Retry-After` named.
@@ -178,6 +180,7 @@ impl Stub {
         listener.set_nonblocking(true)?;
         let router = Router::new()
             .route("/api/nozeisha/{no}", put(call).patch(call))
+            .route("/api/jisseki/{key}", get(asked))
             .with_state(Arc::clone(&self.inner));
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener)?;
@@ -239,6 +242,25 @@ async fn call(
         Act::Dribble(time) => dribble(apply(), time).await,
         Act::Refuse => refusal("KODO"),
     }
+}
+
+/// §5: whether a key had its effect.
+async fn asked(State(inner): State<Arc<Inner>>, Path(key): Path<String>) -> Response {
+    let mut ledger = lock(&inner.ledger);
+    ledger.asked += 1;
+    let done = ledger.effects.iter().position(|effect| effect.id == key);
+    let Some((place, effect)) = done.and_then(|at| Some((at, ledger.effects.get(at)?))) else {
+        let error = json!({"code": "MITOROKU", "setsumei": "no such key"});
+        return (StatusCode::NOT_FOUND, axum::Json(json!({"error": error}))).into_response();
+    };
+    axum::Json(json!({
+        "renban": place + 1,
+        "key": key,
+        "atenabango": effect.subject,
+        "rireki": effect.version,
+        "sochi": null,
+    }))
+    .into_response()
 }
 
 fn decide(inner: &Inner, subject: &str, key: &str) -> Act {

@@ -114,8 +114,8 @@ impl Served {
                 .push(format!("C1: {early} calls came before Retry-After"));
         }
         report.notes.push(format!(
-            "{} calls, {} of a key that had its effect",
-            ledger.calls, ledger.repeated
+            "{} calls, {} of a key that had its effect, {} questions about a key",
+            ledger.calls, ledger.repeated, ledger.asked
         ));
         Ok(report)
     }
