@@ -10,6 +10,7 @@ pub(crate) mod case;
 pub(crate) mod events;
 pub(crate) mod held;
 pub(crate) mod parked;
+pub(crate) mod replay;
 pub(crate) mod resume;
 pub(crate) mod serve;
 pub(crate) mod settings;
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     Stop(stop::Args),
     /// Let a stopped system go on, or all of them
     Resume(resume::Args),
+    /// What a product had, delivered once more
+    #[command(subcommand)]
+    Replay(replay::ReplayCommand),
     /// What operators did, with who and why
     #[command(subcommand)]
     Acts(acts::ActsCommand),
@@ -102,6 +106,7 @@ impl Command {
             Self::Parked(command) => command.run(access).await,
             Self::Stop(args) => stop::run(args, access).await,
             Self::Resume(args) => resume::run(args, access).await,
+            Self::Replay(command) => command.run(access).await,
             Self::Acts(command) => command.run(access).await,
             Self::Case(command) => command.run(access).await,
             Self::Product(command) => {

@@ -54,6 +54,10 @@ pub const BATCH_UNITS_MAX: usize = 1_000;
 pub const BULK_SHARE_PERCENT: u32 = 75;
 /// Parked units from which on one retry of all takes no further subject.
 pub const RETRY_UNITS_MAX: usize = 2_000;
+/// Units, or subjects, of one page of a replay: so much is delivered once more after a crash.
+pub const REPLAY_PAGE: usize = 256;
+/// Subjects, and event types, that one replay can name.
+pub const REPLAY_NAMES_MAX: usize = 1_000;
 /// Most credits that one adapter can have, and can grant in one message.
 pub const CREDITS_MAX: u32 = 10_000;
 /// Highest rate that can be set for a binding, in deliveries a second.

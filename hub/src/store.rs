@@ -11,6 +11,7 @@ mod contract;
 pub mod delivery;
 pub mod memory;
 pub mod publish;
+pub mod replay;
 pub mod sqlite;
 
 pub use acts::{ActRow, ActStore, NewAct, ParkedFilter};
@@ -21,6 +22,9 @@ pub use delivery::{
 pub use publish::{
     CaptureState, Claim, HeldFilter, HeldKind, HeldRow, HeldState, IndexedEvent, Known, NewHeld,
     Placed, ProtectionMark, PublishDelta, PublishStore, SnapshotMark, VersionOf,
+};
+pub use replay::{
+    HadEvent, ReplayAt, ReplayProgress, ReplayRow, ReplayState, ReplayStore, Selected, Selection,
 };
 
 /// What a commit survives. Every commit survives the end of the process; they differ by what a
@@ -61,6 +65,6 @@ pub enum StoreError {
 }
 
 /// All roles of one backend.
-pub trait Store: PublishStore + DeliveryStore + ActStore {}
+pub trait Store: PublishStore + DeliveryStore + ActStore + ReplayStore {}
 
-impl<T: PublishStore + DeliveryStore + ActStore> Store for T {}
+impl<T: PublishStore + DeliveryStore + ActStore + ReplayStore> Store for T {}

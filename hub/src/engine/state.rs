@@ -243,6 +243,19 @@ impl<P: Clone + AfterImage> Engine<P> {
         self.by_key.contains_key(&key)
     }
 
+    /// True while anything of a subject is in the lanes.
+    pub fn is_busy(&self, subject: &Subject) -> bool {
+        let lane = |protection| (subject.clone(), protection);
+        [false, true]
+            .into_iter()
+            .any(|protection| self.lanes.contains_key(&lane(protection)))
+    }
+
+    /// True while a unit of a subject lies parked.
+    pub fn has_parked(&self, subject: &Subject) -> bool {
+        self.parked.contains_key(subject)
+    }
+
     /// When something is to be done next although nothing happens.
     pub fn wake_at(&self) -> Option<i64> {
         let due = self.due.first().map(|(at, _)| *at);
@@ -351,12 +364,19 @@ impl<P: Clone + AfterImage> Engine<P> {
     ) {
         for work in works {
             // Asked for twice, it is delivered once; what lies parked comes back as parked.
-            let open = self.by_key.contains_key(&work.key);
-            let waits = origin == Origin::Replay && self.is_parked(&work);
-            if !open && !waits {
-                self.enqueue(work, origin);
-            } else if origin == Origin::Replay {
+            let open = self.holds(work.key);
+            let again = origin == Origin::Replay;
+            if again && !open && self.stands_behind_parked(&work) {
+                // What was refused of a replay must not end as the product's last state.
+                decisions.push(Decision::Park {
+                    work,
+                    attempt: 0,
+                    parking: Parking::Waiting,
+                });
+            } else if again && (open || self.is_parked(&work)) {
                 decisions.push(Decision::NotReplayed(work.key));
+            } else if !open {
+                self.enqueue(work, origin);
             }
         }
     }

@@ -11,10 +11,12 @@ use musubi_proto::hub::v1::{
     Binding, BindingState as WireBindingState, CutOverRequest, CutOverResponse, GetCaseRequest,
     GetCaseResponse, GetHeldRequest, GetHeldResponse, GetParkedRequest, GetParkedResponse,
     ListActsRequest, ListActsResponse, ListHeldRequest, ListHeldResponse, ListParkedRequest,
-    ListParkedResponse, ListSubscriptionsRequest, ListSubscriptionsResponse, OutcomeCounts,
-    PausedBy as WirePausedBy, ResumeRequest, ResumeResponse, RetryParkedRequest,
-    RetryParkedResponse, SetDeliverySettingsRequest, SetDeliverySettingsResponse,
-    SkipParkedRequest, SkipParkedResponse, StopRequest, StopResponse, Subscription,
+    ListParkedResponse, ListReplaysRequest, ListReplaysResponse, ListSubscriptionsRequest,
+    ListSubscriptionsResponse, OutcomeCounts, PausedBy as WirePausedBy, ResumeRequest,
+    ResumeResponse, RetryParkedRequest, RetryParkedResponse, SetDeliverySettingsRequest,
+    SetDeliverySettingsResponse, SkipParkedRequest, SkipParkedResponse, StartReplayRequest,
+    StartReplayResponse, StopReplayRequest, StopReplayResponse, StopRequest, StopResponse,
+    Subscription,
 };
 use tonic::{Code, Request, Response, Status};
 
@@ -32,6 +34,7 @@ mod cases;
 mod held;
 mod parked;
 mod repair;
+mod replays;
 mod settings;
 
 /// The service.
@@ -352,6 +355,38 @@ impl AdminService for Admin {
         Ok(Response::new(
             acts::list(&self.0, &town, request.get_ref()).await?,
         ))
+    }
+
+    async fn start_replay(
+        &self,
+        request: Request<StartReplayRequest>,
+    ) -> Result<Response<StartReplayResponse>, Status> {
+        let m = municipality_of(&request.get_ref().subscription)?;
+        let town = self.town(&request, m.as_str()).await?;
+        let ask = request.into_inner();
+        words(&ask.operator, &ask.reason, [("operator", "x"); 2])?;
+        let replay = Some(replays::start(&town, ask).await?);
+        Ok(Response::new(StartReplayResponse { replay }))
+    }
+
+    async fn list_replays(
+        &self,
+        request: Request<ListReplaysRequest>,
+    ) -> Result<Response<ListReplaysResponse>, Status> {
+        let town = self.town(&request, &request.get_ref().municipality).await?;
+        let replays = replays::list(&town, request.get_ref().limit).await?;
+        Ok(Response::new(ListReplaysResponse { replays }))
+    }
+
+    async fn stop_replay(
+        &self,
+        request: Request<StopReplayRequest>,
+    ) -> Result<Response<StopReplayResponse>, Status> {
+        let town = self.town(&request, &request.get_ref().municipality).await?;
+        let ask = request.into_inner();
+        words(&ask.operator, &ask.reason, [("operator", "x"); 2])?;
+        let replay = Some(replays::stop(&town, ask).await?);
+        Ok(Response::new(StopReplayResponse { replay }))
     }
 
     async fn get_case(

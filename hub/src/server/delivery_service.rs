@@ -8,7 +8,9 @@ use std::sync::Arc;
 use musubi_proto::hub::v1::attach_request::Request as Ask;
 use musubi_proto::hub::v1::attach_response::Response as Tell;
 use musubi_proto::hub::v1::delivery_service_server::DeliveryService;
-use musubi_proto::hub::v1::{AttachRequest, AttachResponse, Hello, Mode, Welcome};
+use musubi_proto::hub::v1::{
+    AttachRequest, AttachResponse, FetchMissedRequest, FetchMissedResponse, Hello, Mode, Welcome,
+};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::StreamExt;
@@ -25,6 +27,8 @@ use super::town::{Town, subscription_id};
 use crate::limits::{
     ATTACH_RETRY, CREDITS_MAX, HELLO_TIMEOUT, IDENTIFIER_CHARS_MAX, STREAM_LEASE, STREAM_QUEUE,
 };
+
+mod missed;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -228,6 +232,18 @@ impl DeliveryService for Deliveries {
             drop(pass);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(queue))))
+    }
+
+    async fn fetch_missed(
+        &self,
+        request: Request<FetchMissedRequest>,
+    ) -> Result<Response<FetchMissedResponse>, Status> {
+        let caller = self.0.tokens.caller(&request)?;
+        let ask = request.into_inner();
+        let m = municipality(&ask.municipality)?;
+        caller.check(&m, Role::Receiver, &ask.system)?;
+        let town = self.0.town(&m).await?;
+        Ok(Response::new(missed::fetch(&town, &ask).await?))
     }
 }
 

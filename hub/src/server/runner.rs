@@ -24,15 +24,18 @@ mod ahead;
 mod closing;
 mod commit;
 mod due;
+mod missed;
 mod parked;
 mod payload;
 mod reader;
 mod repair;
+mod replay;
 mod session;
 mod settings;
 mod view;
 
-pub use payload::Payload;
+pub use missed::{Ask as MissedAsk, Missed, missed};
+pub use payload::{Payload, Replay};
 pub use repair::{Repair, RepairAsk, RepairError, RepairReport};
 pub use view::Overview;
 
@@ -101,6 +104,8 @@ pub enum Command {
     /// Bindings changed: read the row again, then answer. A session of a product that is bound no
     /// more has ended by then.
     Refresh(oneshot::Sender<()>),
+    /// Replays were started or stopped: look again.
+    Replays,
     /// Show the state.
     Overview(oneshot::Sender<Overview>),
 }
@@ -163,6 +168,8 @@ impl Runner {
             resume_parked: false,
             draining: false,
             next_due: None,
+            replay: None,
+            look_for_replay: true,
             live_tail,
             bulk_tail,
             started: Instant::now(),
@@ -189,6 +196,10 @@ struct State {
     draining: bool,
     /// When the next set-aside unit is due, in milliseconds since 1970.
     next_due: Option<i64>,
+    /// The replay that runs.
+    replay: Option<replay::Job>,
+    /// Replays were started or stopped, or the page under way is lost with its stream.
+    look_for_replay: bool,
     live_tail: watch::Receiver<crate::event::Position>,
     bulk_tail: watch::Receiver<crate::event::Position>,
     started: Instant,
@@ -314,6 +325,7 @@ impl State {
                     tracing::debug!("nobody waits for the refresh any more");
                 }
             }
+            Command::Replays => self.look_for_replay = true,
             Command::Overview(reply) => {
                 let overview = self.overview().await;
                 drop(reply.send(overview));
@@ -359,6 +371,8 @@ impl State {
     }
 
     fn drop_session(&mut self) {
+        self.replay = None;
+        self.look_for_replay = true;
         if let Some(session) = self.session.take() {
             session.end.cancel();
         }
@@ -371,7 +385,11 @@ impl State {
         loop {
             let read = self.read().await?;
             self.commit().await?;
-            if !read && !self.resume_parked().await? && !self.take_back_due().await? {
+            if !read
+                && !self.resume_parked().await?
+                && !self.take_back_due().await?
+                && !self.replay().await?
+            {
                 return self.finish_filling().await;
             }
         }

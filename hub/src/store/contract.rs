@@ -277,4 +277,5 @@ mod acts;
 mod delivery;
 mod held;
 mod publish;
+mod replay;
 mod subscriptions;

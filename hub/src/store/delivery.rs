@@ -297,6 +297,8 @@ pub struct DeliveryDelta {
     pub cursors: Vec<(Stream, Cursor)>,
     /// Outcomes.
     pub done: Vec<Done>,
+    /// Outcomes of units that were delivered once more: they count for nothing but the history.
+    pub replayed: Vec<Done>,
     /// Attempts of units that are tried again.
     pub attempts: Vec<(UnitKey, u32)>,
     /// Units to park, or parked ones with a new state.
@@ -336,6 +338,7 @@ impl DeliveryDelta {
         self.act.is_none()
             && self.cursors.is_empty()
             && self.done.is_empty()
+            && self.replayed.is_empty()
             && self.attempts.is_empty()
             && self.park.is_empty()
             && self.unpark.is_empty()

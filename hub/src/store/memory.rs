@@ -11,6 +11,7 @@ use crate::event::Municipality;
 mod acts;
 mod delivery;
 mod publish;
+mod replay;
 
 /// Store in memory.
 #[derive(Debug, Default)]
@@ -23,6 +24,7 @@ struct State {
     published: HashMap<Municipality, publish::Published>,
     delivered: delivery::Delivered,
     acted: acts::Acted,
+    replays: Vec<crate::store::ReplayRow>,
 }
 
 impl MemoryStore {

@@ -14,6 +14,7 @@ use crate::sqlite::{self, OpenError, trouble};
 mod acts;
 mod delivery;
 mod publish;
+mod replay;
 mod writer;
 
 /// Version of the file's shape; a file of a newer version is refused.

@@ -116,7 +116,9 @@ pub(crate) fn delivered(row: &SubscriptionRow, done: &Done, payload: &Payload) {
     let outcome = label::outcome(done.outcome);
     count_unit(row, done, outcome);
     let labels = labels(row, &done.product);
-    for event in &payload.events {
+    // How late a replay is says nothing of the hub.
+    let first_time = payload.replay.is_none();
+    for event in payload.events.iter().filter(|_| first_time) {
         if let Some(millis) = age_ms(event) {
             let mut labels = labels.clone();
             labels.push(KeyValue::new("stream", done.key.stream.name()));

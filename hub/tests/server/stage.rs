@@ -63,6 +63,14 @@ impl Hub {
     }
 
     pub(crate) async fn with(folder: &Path, token_file: Option<PathBuf>) -> Self {
+        let config = Config {
+            token_file,
+            ..Config::default()
+        };
+        Self::configured(folder, config).await
+    }
+
+    pub(crate) async fn configured(folder: &Path, config: Config) -> Self {
         let address_file = folder.join("address");
         if address_file.exists() {
             std::fs::remove_file(&address_file).unwrap();
@@ -71,8 +79,7 @@ impl Hub {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data: folder.join("data"),
             address_file: Some(address_file.clone()),
-            token_file,
-            ..Config::default()
+            ..config
         };
         let stop = CancellationToken::new();
         let running = tokio::spawn(run(config, stop.clone()));

@@ -19,9 +19,9 @@ use super::connection::{HubError, reason_of};
 use crate::hub::delivery_service_server::{DeliveryService, DeliveryServiceServer};
 use crate::hub::event_service_server::{EventService, EventServiceServer};
 use crate::hub::{
-    AttachRequest, AttachResponse, GetCaptureCursorRequest, GetCaptureCursorResponse,
-    GetEventRequest, GetEventResponse, ListEventsRequest, ListEventsResponse, PublishRequest,
-    PublishResponse,
+    AttachRequest, AttachResponse, FetchMissedRequest, FetchMissedResponse,
+    GetCaptureCursorRequest, GetCaptureCursorResponse, GetEventRequest, GetEventResponse,
+    ListEventsRequest, ListEventsResponse, PublishRequest, PublishResponse,
 };
 use crate::limits::{FENCED_DELAY, NOT_BOUND_DELAY};
 
@@ -78,6 +78,13 @@ impl DeliveryService for Played {
         let gone = || Status::new(Code::Unavailable, "the test is over");
         self.attached.send(attached).await.map_err(|_| gone())?;
         Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn fetch_missed(
+        &self,
+        _: Request<FetchMissedRequest>,
+    ) -> Result<Response<FetchMissedResponse>, Status> {
+        Err(Status::new(Code::Unimplemented, "not played"))
     }
 }
 

@@ -201,6 +201,27 @@ fn bulk_leaves_a_free_place_to_changes() {
 }
 
 #[test]
+fn behind_what_a_replay_parked_the_rest_of_it_waits() {
+    let mut bench = Bench::new();
+    for sequence in 1..=3 {
+        bench.live(&["A"]);
+        bench.answer(live(sequence), &applied());
+    }
+    bench.step(Input::Replay(vec![work(live(2), &["A"])]));
+    assert_eq!(
+        bench.answer(live(2), &refusal("UNMAPPABLE")).rejected,
+        [live(2)]
+    );
+    let again = vec![work(live(1), &["A"]), work(live(3), &["A"])];
+    let seen = bench.step(Input::Replay(again));
+    // What stands before the refused one says less than what is parked.
+    assert_eq!(
+        (seen.not_replayed, seen.waiting),
+        (vec![live(1)], vec![live(3)])
+    );
+}
+
+#[test]
 fn what_is_replayed_moves_no_cursor_and_goes_behind_what_is_under_way() {
     let mut bench = Bench::new();
     bench.live(&["A"]);

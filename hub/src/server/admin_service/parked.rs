@@ -182,6 +182,7 @@ pub(super) async fn get(
         position: row.position,
         group_size,
         grants,
+        replay: None,
     };
     let system = subscription.split(['/', '~']).nth(1).unwrap_or_default();
     // An operator sees it as a product without the protection flag would: no address at all.

@@ -29,10 +29,12 @@ impl State {
             if !delta.is_empty() {
                 let cursors = delta.cursors.clone();
                 let pause = delta.paused.clone();
+                let replayed = self.of_replay(&delta);
                 let parks = !delta.park.is_empty() || !delta.unpark.is_empty();
                 crash::point("deliver.before_commit");
                 self.shared.store.commit(delta).await?;
                 crash::point("deliver.committed");
+                self.count_replayed(replayed);
                 if let (Some(pause), Some(binding)) = (pause, self.row.binding_mut()) {
                     binding.paused = pause;
                 }
@@ -98,7 +100,10 @@ impl State {
                         product: product.clone(),
                     };
                     telemetry::delivered(&self.row, &done, &work.payload);
-                    delta.done.push(done);
+                    match origin {
+                        Origin::Replay => delta.replayed.push(done),
+                        Origin::Log | Origin::Parked => delta.done.push(done),
+                    }
                 }
                 Decision::Park {
                     work,

@@ -12,7 +12,7 @@ use super::Shared;
 use crate::engine::AfterImage;
 use crate::event::seal::Sealed;
 use crate::event::{Event, Position, Stream, Unit};
-use crate::grants::GrantTable;
+use crate::grants::{Grant, GrantTable};
 use crate::project::{ProjectError, Protection, Receiver, project, protection_of};
 use crate::store::UnitKey;
 
@@ -27,6 +27,16 @@ pub struct Payload {
     pub group_size: u32,
     /// Grants that hold at the position.
     pub grants: Arc<GrantTable>,
+    /// Delivered once more on an operator's word; the newest grants hold.
+    pub replay: Option<Replay>,
+}
+
+/// How a unit is delivered once more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Replay {
+    /// Replay that wants another effect, so that the key must be another one; `None`: the product
+    /// that has it shall say so.
+    pub repair: Option<Arc<str>>,
 }
 
 impl Payload {
@@ -45,8 +55,26 @@ impl Payload {
         )
     }
 
-    /// Same for every attempt and replay: the event, or the group of this source.
+    /// Why it is delivered.
+    pub fn mode(&self, otherwise: Mode) -> Mode {
+        match self.replay {
+            Some(_) => Mode::Replay,
+            None => otherwise,
+        }
+    }
+
+    /// Same for every attempt and replay: the event, or the group of this source. A repair has
+    /// keys of its own, the same for each of its attempts.
     pub fn idempotency_key(&self, key: UnitKey) -> String {
+        let original = self.original_key(key);
+        let replay = self.replay.as_ref();
+        match replay.and_then(|replay| replay.repair.as_ref()) {
+            Some(id) => format!("{original}~repair-{id}"),
+            None => original,
+        }
+    }
+
+    fn original_key(&self, key: UnitKey) -> String {
         let Some(first) = self.events.first() else {
             return String::new();
         };
@@ -56,7 +84,8 @@ impl Payload {
         }
     }
 
-    /// Cuts the events down to what the system is granted.
+    /// Cuts the events down to what the system is granted; of what is granted no more, the number
+    /// is left.
     pub fn project(
         &self,
         shared: &Shared,
@@ -66,32 +95,39 @@ impl Payload {
         key: UnitKey,
     ) -> Result<DeliveredUnit, ProjectError> {
         let mut events = Vec::with_capacity(self.events.len());
+        let mode = self.mode(mode);
         for event in &self.events {
-            events.push(self.project_event(shared, system, receiver, mode, event)?);
+            if let Some(grant) = self.grant(shared, system, event) {
+                events.push(self.project_event(shared, grant, receiver, mode, event)?);
+            }
         }
         Ok(DeliveredUnit {
             sequence: key.sequence,
             idempotency_key: self.idempotency_key(key),
+            withheld: events.is_empty(),
             events,
             group_size: self.group_size,
             position: self.position.0,
             stream: key.stream.wire(),
             member: key.member,
-            withheld: false,
         })
+    }
+
+    /// The grant of an event. What was read from the log concerns the receiver by the same grants.
+    fn grant(&self, shared: &Shared, system: &str, event: &Event) -> Option<&Grant> {
+        let grant = self.grants.grant(system, &event.r#type)?;
+        let concerns = self.replay.is_none() || grant.concerns(&shared.schema, &event.data);
+        concerns.then_some(grant)
     }
 
     fn project_event(
         &self,
         shared: &Shared,
-        system: &str,
+        grant: &Grant,
         receiver: &Receiver,
         mode: Mode,
         event: &Event,
     ) -> Result<DeliveredEvent, ProjectError> {
-        let Some(grant) = self.grants.grant(system, &event.r#type) else {
-            return Err(ProjectError::UnknownType(event.r#type.clone()));
-        };
         let m = &shared.municipality;
         let subject = shared.pseudonyms.of(m, &event.subject);
         // The hub's own knowledge counts as well as the record's: a measure may have started

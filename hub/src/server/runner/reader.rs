@@ -338,8 +338,25 @@ impl Route<'_> {
         grants: &Arc<GrantTable>,
         protection: bool,
     ) -> Work<Arc<Payload>> {
+        let payload = Payload {
+            events,
+            position,
+            group_size,
+            grants: grants.clone(),
+            replay: None,
+        };
+        self.work_of(key, payload, protection)
+    }
+
+    /// The same of a payload that is there.
+    pub(super) fn work_of(
+        &self,
+        key: crate::store::UnitKey,
+        payload: Payload,
+        protection: bool,
+    ) -> Work<Arc<Payload>> {
         let mut subjects: Vec<Subject> = Vec::new();
-        for event in &events {
+        for event in &payload.events {
             let subject = self
                 .shared
                 .pseudonyms
@@ -348,12 +365,6 @@ impl Route<'_> {
                 subjects.push(subject);
             }
         }
-        let payload = Payload {
-            events,
-            position,
-            group_size,
-            grants: grants.clone(),
-        };
         Work {
             key,
             subjects,

@@ -256,6 +256,8 @@ impl Session {
         units: Vec<DeliveredUnit>,
     ) -> Result<(), Gone> {
         let keys: Vec<UnitKey> = delivery.works.iter().map(|work| work.key).collect();
+        // Nothing else rides with what is replayed.
+        let first = delivery.works.first();
         let id = format!("{}#{}-{}", row.id, self.number, delivery.number);
         let message = WireDelivery {
             delivery_id: id.clone(),
@@ -264,7 +266,7 @@ impl Session {
             binding_epoch: row.binding().map_or(0, |binding| binding.epoch),
             owner_epoch,
             units,
-            mode: self.mode as i32,
+            mode: first.map_or(self.mode, |work| work.payload.mode(self.mode)) as i32,
             outcome_unknown: delivery.outcome_unknown,
         };
         let attempt = Attempt::started(row, &self.product, delivery);

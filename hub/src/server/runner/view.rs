@@ -6,6 +6,7 @@
 use super::State;
 use crate::event::Stream;
 use crate::store::SubscriptionRow;
+use musubi_proto::hub::v1::UnitScope;
 
 /// State of a subscription.
 #[derive(Clone, Debug)]
@@ -18,6 +19,9 @@ pub struct Overview {
     pub in_flight: u64,
     /// Log positions (live and bulk) before which something is not done.
     pub lag: u64,
+    /// Last sequences (live and bulk) that were given, and how units are taken; `None` when no
+    /// adapter is attached.
+    pub given: Option<([u64; 2], UnitScope)>,
 }
 
 impl State {
@@ -47,6 +51,10 @@ impl State {
                 .as_ref()
                 .map_or(0, |s| s.engine.leased() as u64),
             lag,
+            given: self.session.as_ref().map(|session| {
+                let last = |stream| session.engine.frontier(stream).sequence.saturating_sub(1);
+                (Stream::ALL.map(last), session.scope)
+            }),
         }
     }
 }

@@ -23,7 +23,9 @@ type GrantsVersion = ((Position, Position), String);
 pub(super) struct Delivered {
     owners: HashMap<Municipality, u64>,
     subscriptions: BTreeMap<String, Subscription>,
-    history: HashMap<(Municipality, String), Vec<HistoryRow>>,
+    /// Steps with their order among all.
+    history: HashMap<(Municipality, String), Vec<(u64, HistoryRow)>>,
+    steps: u64,
     grants: HashMap<Municipality, Vec<GrantsVersion>>,
 }
 
@@ -108,6 +110,9 @@ impl Subscription {
             self.attempts.remove(&done.key);
             self.ahead.insert(done.key);
         }
+        for done in delta.replayed {
+            self.attempts.remove(&done.key);
+        }
         for row in delta.park {
             self.ahead.insert(row.key);
             let before = self
@@ -174,13 +179,21 @@ fn count(tally: &mut OutcomeTally, done: &Done) {
 }
 
 impl Delivered {
+    /// Every step of every event, those of one event in their order.
+    pub(super) fn steps(&self) -> impl Iterator<Item = (&Municipality, &String, u64, &HistoryRow)> {
+        let steps = self.history.iter();
+        steps
+            .flat_map(|((m, id), rows)| rows.iter().map(move |(number, row)| (m, id, *number, row)))
+    }
+
     fn record(&mut self, m: &Municipality, subscription: &str, done: &Done) {
         for event_id in &done.event_ids {
             let steps = self
                 .history
                 .entry((m.clone(), event_id.clone()))
                 .or_default();
-            steps.push(HistoryRow {
+            self.steps += 1;
+            let step = HistoryRow {
                 subscription: subscription.to_owned(),
                 product: done.product.clone(),
                 key: done.key,
@@ -188,7 +201,8 @@ impl Delivered {
                 outcome: done.outcome,
                 reason: done.reason.clone(),
                 at_ms: done.at_ms,
-            });
+            };
+            steps.push((self.steps, step));
         }
     }
 
@@ -202,7 +216,7 @@ impl Delivered {
         if self.owners.get(&m) != Some(&delta.owner_epoch) {
             return Err(fenced());
         }
-        for done in &delta.done {
+        for done in delta.done.iter().chain(&delta.replayed) {
             self.record(&m, &delta.subscription, done);
         }
         for row in &delta.park {
@@ -421,7 +435,7 @@ impl DeliveryStore for MemoryStore {
             .delivered
             .history
             .get(&key)
-            .cloned()
+            .map(|steps| steps.iter().map(|(_, step)| step.clone()).collect())
             .unwrap_or_default())
     }
 

@@ -32,7 +32,7 @@ pub(super) struct Published {
 }
 
 impl Published {
-    fn event(&self, id: &str) -> Option<&IndexedEvent> {
+    pub(super) fn event(&self, id: &str) -> Option<&IndexedEvent> {
         self.by_id.get(id).map(|&place| &self.events[place])
     }
 

@@ -115,6 +115,7 @@ CREATE TABLE history (
   outcome INTEGER NOT NULL, reason TEXT NOT NULL, at_ms INTEGER NOT NULL
 );
 CREATE INDEX history_event ON history (municipality, event_id);
+CREATE INDEX history_unit ON history (subscription, stream, sequence);
 CREATE TABLE granted (
   municipality TEXT NOT NULL, live_position INTEGER NOT NULL, bulk_position INTEGER NOT NULL,
   text TEXT NOT NULL,
@@ -133,3 +134,15 @@ CREATE TABLE act_unit (
   member INTEGER NOT NULL, number INTEGER NOT NULL,
   PRIMARY KEY (subscription, stream, sequence, member, number)
 ) WITHOUT ROWID;
+CREATE TABLE replay (
+  id TEXT PRIMARY KEY, subscription TEXT NOT NULL, municipality TEXT NOT NULL,
+  binding_epoch INTEGER NOT NULL, stream INTEGER, from_position INTEGER, to_position INTEGER,
+  from_ms INTEGER, to_ms INTEGER, subjects TEXT NOT NULL, types TEXT NOT NULL,
+  repair INTEGER NOT NULL, operator TEXT NOT NULL, reason TEXT NOT NULL,
+  started_ms INTEGER NOT NULL, units INTEGER NOT NULL, subject_count INTEGER NOT NULL,
+  state INTEGER NOT NULL, note TEXT NOT NULL, ended_ms INTEGER, at_stream INTEGER NOT NULL,
+  at_sequence INTEGER NOT NULL, at_subject TEXT, delivered INTEGER NOT NULL,
+  known INTEGER NOT NULL, parked INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX replay_running ON replay (subscription) WHERE state = 1;
+CREATE INDEX replay_town ON replay (municipality, id);

@@ -11,9 +11,9 @@ use super::*;
 use crate::log::{Bounds, Capabilities, LogError, NewRecord};
 use crate::store::publish::claim_durability;
 use crate::store::{
-    ActRow, ActStore, CaptureState, Claim, DeliveryDelta, DeliveryStore, Durability, HistoryRow,
-    IndexedEvent, Known, NewAct, ParkedFilter, ParkedRow, PublishDelta, RunRow, SnapshotMark,
-    SubscriptionRow, UnitKey,
+    ActRow, ActStore, CaptureState, Claim, DeliveryDelta, DeliveryStore, Durability, HadEvent,
+    HistoryRow, IndexedEvent, Known, NewAct, ParkedFilter, ParkedRow, PublishDelta, ReplayProgress,
+    ReplayRow, ReplayStore, RunRow, Selected, Selection, SnapshotMark, SubscriptionRow, UnitKey,
 };
 
 /// Where the hub dies.
@@ -318,6 +318,60 @@ impl ActStore for DyingStore {
         _: Option<UnitKey>,
         _: usize,
     ) -> Result<Vec<ParkedRow>, StoreError> {
+        not_asked()
+    }
+}
+
+#[async_trait]
+impl ReplayStore for DyingStore {
+    async fn start_replay(&self, _: ReplayRow, _: NewAct) -> Result<bool, StoreError> {
+        not_asked()
+    }
+
+    async fn move_replay(
+        &self,
+        _: &str,
+        _: ReplayProgress,
+        _: Option<NewAct>,
+    ) -> Result<bool, StoreError> {
+        not_asked()
+    }
+
+    async fn running_replay(&self, _: &str) -> Result<Option<ReplayRow>, StoreError> {
+        not_asked()
+    }
+
+    async fn replays(&self, _: &Municipality, _: usize) -> Result<Vec<ReplayRow>, StoreError> {
+        not_asked()
+    }
+
+    async fn selected(&self, _: &str, _: &Selection) -> Result<Selected, StoreError> {
+        not_asked()
+    }
+
+    async fn had(
+        &self,
+        _: &str,
+        _: Stream,
+        _: u64,
+        _: Option<&Selection>,
+        _: usize,
+    ) -> Result<Vec<HadEvent>, StoreError> {
+        not_asked()
+    }
+
+    async fn had_of(&self, _: &str, _: &Subject) -> Result<Vec<HadEvent>, StoreError> {
+        not_asked()
+    }
+
+    async fn touched(
+        &self,
+        _: &str,
+        _: &Selection,
+        _: bool,
+        _: Option<&Subject>,
+        _: usize,
+    ) -> Result<Vec<Subject>, StoreError> {
         not_asked()
     }
 }

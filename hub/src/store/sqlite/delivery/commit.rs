@@ -62,10 +62,40 @@ async fn put_ahead(
     Ok(())
 }
 
+/// What an outcome changes.
+const DONE: [&str; 4] = [
+    "INSERT INTO ahead (subscription, stream, sequence, member)
+         SELECT $1, u.value->>0, u.value->>1, u.value->>2
+         FROM json_each($2) u JOIN subscription s ON s.id = $1
+         WHERE u.value->>1 >=
+           CASE u.value->>0 WHEN 2 THEN s.bulk_sequence ELSE s.live_sequence END
+         ON CONFLICT DO NOTHING",
+    "INSERT INTO tally (subscription, outcome, events)
+         SELECT $1, u.value->>3, sum(u.value->>4) FROM json_each($2) u WHERE true
+         GROUP BY u.value->>3
+         ON CONFLICT (subscription, outcome) DO UPDATE SET events = events + excluded.events",
+    REPLAYED[0],
+    REPLAYED[1],
+];
+
+/// What the outcome of a replayed unit changes: its first one counts and moved the cursor.
+const REPLAYED: [&str; 2] = [
+    "DELETE FROM attempt WHERE subscription = $1 AND (stream, sequence, member) IN
+           (SELECT u.value->>0, u.value->>1, u.value->>2 FROM json_each($2) u)",
+    "INSERT INTO history (municipality, event_id, subscription, product, stream, sequence,
+           member, attempt, outcome, reason, at_ms)
+         SELECT s.municipality, e.value, $1, u.value->>6, u.value->>0, u.value->>1, u.value->>2,
+           u.value->>5, u.value->>3, u.value->>7, u.value->>8
+         FROM json_each($2) u JOIN subscription s ON s.id = $1
+           JOIN json_each(u.value, '$[9]') e
+         ORDER BY u.key, e.key",
+];
+
 /// Writes all outcomes of a delta with one statement a table, whatever their number.
 async fn put_done(
     connection: &mut SqliteConnection,
     subscription: &str,
+    statements: &[&'static str],
     all: &[Done],
 ) -> Result<(), sqlx::Error> {
     if all.is_empty() {
@@ -89,28 +119,8 @@ async fn put_done(
         })
         .collect();
     let units = json_list(&units);
-    for statement in [
-        "INSERT INTO ahead (subscription, stream, sequence, member)
-         SELECT $1, u.value->>0, u.value->>1, u.value->>2
-         FROM json_each($2) u JOIN subscription s ON s.id = $1
-         WHERE u.value->>1 >=
-           CASE u.value->>0 WHEN 2 THEN s.bulk_sequence ELSE s.live_sequence END
-         ON CONFLICT DO NOTHING",
-        "INSERT INTO tally (subscription, outcome, events)
-         SELECT $1, u.value->>3, sum(u.value->>4) FROM json_each($2) u WHERE true
-         GROUP BY u.value->>3
-         ON CONFLICT (subscription, outcome) DO UPDATE SET events = events + excluded.events",
-        "DELETE FROM attempt WHERE subscription = $1 AND (stream, sequence, member) IN
-           (SELECT u.value->>0, u.value->>1, u.value->>2 FROM json_each($2) u)",
-        "INSERT INTO history (municipality, event_id, subscription, product, stream, sequence,
-           member, attempt, outcome, reason, at_ms)
-         SELECT s.municipality, e.value, $1, u.value->>6, u.value->>0, u.value->>1, u.value->>2,
-           u.value->>5, u.value->>3, u.value->>7, u.value->>8
-         FROM json_each($2) u JOIN subscription s ON s.id = $1
-           JOIN json_each(u.value, '$[9]') e
-         ORDER BY u.key, e.key",
-    ] {
-        sqlx::query(statement)
+    for statement in statements {
+        sqlx::query(*statement)
             .bind(subscription)
             .bind(&units)
             .execute(&mut *connection)
@@ -279,7 +289,8 @@ pub(super) async fn apply(
         .execute(&mut *connection)
         .await?;
     }
-    put_done(connection, subscription, &delta.done).await?;
+    put_done(connection, subscription, &DONE, &delta.done).await?;
+    put_done(connection, subscription, &REPLAYED, &delta.replayed).await?;
     for row in &delta.park {
         put_parked(connection, subscription, row).await?;
     }
