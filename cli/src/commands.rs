@@ -5,12 +5,14 @@
 
 pub(crate) mod acts;
 pub(crate) mod adapter;
+pub(crate) mod backup;
 pub(crate) mod bind;
 pub(crate) mod case;
 pub(crate) mod events;
 pub(crate) mod held;
 pub(crate) mod parked;
 pub(crate) mod replay;
+pub(crate) mod restore;
 pub(crate) mod resume;
 pub(crate) mod serve;
 pub(crate) mod settings;
@@ -34,6 +36,10 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Run the hub
     Serve(serve::Args),
+    /// Copy a hub's data folder while the hub runs
+    Backup(backup::Args),
+    /// Make a data folder of a backup, and say what it lacks
+    Restore(restore::Args),
     /// Run adapters
     #[command(subcommand)]
     Adapter(adapter::AdapterCommand),
@@ -96,6 +102,8 @@ impl Command {
         match self {
             Self::Demo(args) => Box::pin(demo::run(args, access)).await,
             Self::Serve(args) => Box::pin(serve::run(args)).await,
+            Self::Backup(args) => Box::pin(backup::run(args, access)).await,
+            Self::Restore(args) => Box::pin(restore::run(args, access)).await,
             Self::Adapter(command) => Box::pin(command.run(access)).await,
             Self::Events(command) => command.run(access).await,
             Self::Subscriptions(args) => subscriptions::run(args, access).await,
@@ -192,6 +200,14 @@ pub(crate) fn time_text(time: Option<&Timestamp>) -> String {
         .to_string()
     })
     .unwrap_or_default()
+}
+
+/// A time for people, of seconds since 1970; a dash when there is none.
+pub(crate) fn seconds_text(seconds: i64) -> String {
+    match seconds {
+        0 => "-".to_owned(),
+        seconds => Timestamp { seconds, nanos: 0 }.to_string(),
+    }
 }
 
 /// Name of an enum value without its prefix, in lower case.

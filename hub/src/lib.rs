@@ -16,6 +16,8 @@ pub mod log;
 pub mod sqlite;
 pub mod store;
 
+pub mod backup;
+
 pub mod engine;
 pub mod grants;
 pub mod project;

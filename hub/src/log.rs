@@ -119,6 +119,9 @@ pub enum LogError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The number of the log's life cannot be read or set.
+    #[error("the incarnation of the log cannot be read or set: {0}")]
+    Incarnation(#[source] sqlx::Error),
     /// The record at a position is not what was written, or is gone.
     #[error(
         "the log of `{municipality}` is damaged at {} position {}: {what}; restore a backup with \

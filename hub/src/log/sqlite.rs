@@ -22,7 +22,7 @@ mod row;
 mod tests;
 
 /// Version of the file's shape; a file of a newer version is refused.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 const SCHEMA: &str = "
 CREATE TABLE record (
@@ -36,6 +36,8 @@ CREATE TABLE record (
   digest BLOB NOT NULL,
   PRIMARY KEY (municipality, stream, position)
 ) WITHOUT ROWID;
+CREATE TABLE incarnation (number INTEGER NOT NULL);
+INSERT INTO incarnation (number) VALUES (1);
 CREATE TABLE trimmed (
   municipality TEXT NOT NULL,
   stream INTEGER NOT NULL,
@@ -65,6 +67,27 @@ impl SqliteLog {
             readers,
             tails: Tails::default(),
         })
+    }
+
+    /// Which life of the log this is: a log that was restored from a backup has another history
+    /// than the one that went on, and another number.
+    pub async fn incarnation(&self) -> Result<u64, LogError> {
+        let number: Result<i64, _> = sqlx::query_scalar("SELECT number FROM incarnation")
+            .fetch_one(&self.readers)
+            .await;
+        number
+            .map(i64::cast_unsigned)
+            .map_err(LogError::Incarnation)
+    }
+
+    /// Begins another life, as a restore does.
+    pub(crate) async fn begin_incarnation(&self, number: u64) -> Result<(), LogError> {
+        let mut writer = self.writer.lock().await;
+        let begun = sqlx::query("UPDATE incarnation SET number = $1")
+            .bind(number.cast_signed())
+            .execute(&mut *writer)
+            .await;
+        begun.map(|_| ()).map_err(LogError::Incarnation)
     }
 
     /// Brings everything into the file itself, at a stop in order.

@@ -216,6 +216,7 @@ impl DeliveryService for Deliveries {
             subscription: attached.runner.id.clone(),
             binding_epoch: attached.binding_epoch,
             owner_epoch: town.shared().owner_epoch,
+            incarnation: self.0.commons.incarnation,
             lease: Some(prost_types::Duration {
                 seconds: i64::try_from(STREAM_LEASE.as_secs()).unwrap_or(i64::MAX),
                 nanos: 0,

@@ -139,6 +139,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let log = Arc::new(SqliteLog::open(&config.data.join("log.sqlite")).await?);
     let store = Arc::new(SqliteStore::open(&config.data.join("store.sqlite")).await?);
     let commons = Commons {
+        incarnation: log.incarnation().await.map_err(ServeError::Log)?,
         log: log.clone(),
         store: store.clone(),
         schema,

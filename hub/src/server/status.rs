@@ -154,7 +154,7 @@ impl From<LogError> for Failure {
                 tracing::error!(error = text, "the log is damaged");
                 Failure::new(Code::DataLoss, "RECORD_DAMAGED", error.to_string())
             }
-            LogError::Backend { .. } => {
+            LogError::Backend { .. } | LogError::Incarnation(_) => {
                 tracing::error!(error = text, "reading the log for a caller failed");
                 Failure::new(
                     Code::Unavailable,

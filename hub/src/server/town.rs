@@ -28,6 +28,8 @@ use crate::store::{
 /// What all municipalities share.
 #[derive(Clone)]
 pub struct Commons {
+    /// Incarnation of the log.
+    pub incarnation: u64,
     /// Log.
     pub log: Arc<dyn EventLog>,
     /// Store.
