@@ -135,7 +135,8 @@ fn read_unit(args: &PublishArgs, municipality: &str) -> Result<Unit> {
         .map_err(|error| Failure::usage(&error).into())
 }
 
-fn read_text(file: &Path) -> Result<String> {
+/// Text of a file; `-` is standard input.
+pub(crate) fn read_text(file: &Path) -> Result<String> {
     if file == Path::new("-") {
         let mut text = String::new();
         std::io::stdin()

@@ -4,19 +4,23 @@
 //! Must never drop a unit in silence.
 //! Read next: `case.rs`.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 use musubi_proto::hub::v1::{
-    GetParkedRequest, ListParkedRequest, ListParkedResponse, ParkedState, ParkedUnit,
-    RetryParkedRequest, RetryParkedResponse, SkipParkedRequest, SkipParkedResponse, Stream,
+    EditParkedRequest, Event, GetParkedRequest, ListParkedRequest, ListParkedResponse, ParkedState,
+    ParkedUnit, RetryParkedRequest, RetryParkedResponse, SkipParkedRequest, SkipParkedResponse,
+    Stream, Unit,
 };
 use serde_json::{Value, json};
 
-use super::events::StreamName;
+use super::events::{self, StreamName};
 use super::{Act, DryRun, age, short_name, time_text};
 use crate::client::{Access, Hub};
+use crate::failure::Failure;
 use crate::output::{Table, print, print_json};
-use crate::payload::{Defaulted, json_of, json_of_event};
+use crate::payload::{Defaulted, Defaults, json_of, json_of_event, unit_of_json};
 
 const PAGE: u32 = 500;
 
@@ -45,6 +49,14 @@ product never gets it.\n\nExample:\n  musubi parked skip --subscription 142042/0
 --reason '製品側で入力済み'"
     )]
     Skip(SkipArgs),
+    /// Replace a parked event by a corrected one, in its place, and deliver it
+    #[command(
+        after_help = "The file is written as for `musubi events publish`; only its payload counts, \
+and it is judged like a publish. The correction is a new event that names the old one. Other \
+receivers keep what they got: correct it at the source too.\n\nExample:\n  musubi parked edit \
+--subscription 142042/026 --sequence 17 --file event.json --reason '氏名の誤り' --dry-run"
+    )]
+    Edit(EditArgs),
 }
 
 /// Arguments of `musubi parked list`.
@@ -156,6 +168,26 @@ pub(crate) struct SkipArgs {
     dry: DryRun,
 }
 
+/// Arguments of `musubi parked edit`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct EditArgs {
+    #[command(flatten)]
+    unit: UnitArgs,
+    /// Event that is corrected, when the unit has several
+    #[arg(long, value_name = "ID")]
+    event: Option<String>,
+    /// JSON file with the corrected event; `-` reads standard input
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+    /// Revision of the unit as it was shown: refused when it has changed since
+    #[arg(long, value_name = "N")]
+    revision: Option<u64>,
+    #[command(flatten)]
+    act: Act,
+    #[command(flatten)]
+    dry: DryRun,
+}
+
 impl ParkedCommand {
     /// Runs it.
     pub(crate) async fn run(self, access: &Access) -> Result<()> {
@@ -164,6 +196,7 @@ impl ParkedCommand {
             Self::Show(args) => show(&args, access).await,
             Self::Retry(args) => retry(&args, access).await,
             Self::Skip(args) => skip(&args, access).await,
+            Self::Edit(args) => edit(&args, access).await,
         }
     }
 }
@@ -379,4 +412,78 @@ async fn skip(args: &SkipArgs, access: &Access) -> Result<()> {
         true => format!("{events} would be skipped and {freed} units go on; nothing was changed\n"),
         false => format!("{events} is skipped; {freed} units behind it go on\n"),
     })
+}
+
+async fn edit(args: &EditArgs, access: &Access) -> Result<()> {
+    let hub = access.connect().await?;
+    let unit = &args.unit;
+    let what = format!("edit unit {} of `{}`", unit.sequence, unit.subscription);
+    let event = corrected(args, &hub, &what).await?;
+    let request = EditParkedRequest {
+        subscription: unit.subscription.clone(),
+        sequence: unit.sequence,
+        stream: Stream::from(unit.stream).into(),
+        member: unit.member,
+        event_id: args.event.clone().unwrap_or_default(),
+        event: Some(event),
+        operator: args.act.operator.clone(),
+        reason: args.act.reason.clone(),
+        revision: args.revision.unwrap_or(0),
+        dry_run: args.dry.dry_run,
+    };
+    let edited = hub.admin().edit_parked(request).await;
+    let edited = edited.map_err(hub.refused(what))?.into_inner();
+    let (id, freed, dry_run) = (edited.event_id, edited.freed, args.dry.dry_run);
+    if access.json {
+        return print_json(&json!({"eventId": id, "freed": freed, "dryRun": dry_run}));
+    }
+    print(&match dry_run {
+        true => format!("{id} would take its place and {freed} units go; nothing was changed\n"),
+        false => format!("{id} takes its place; {freed} units go to the product\n"),
+    })
+}
+
+/// The corrected event of the file; what it leaves out is as at the event that lies parked.
+async fn corrected(args: &EditArgs, hub: &Hub, what: &str) -> Result<Event> {
+    let unit = &args.unit;
+    let request = GetParkedRequest {
+        subscription: unit.subscription.clone(),
+        sequence: unit.sequence,
+        stream: Stream::from(unit.stream).into(),
+        member: unit.member,
+    };
+    let shown = hub.admin().get_parked(request).await;
+    let shown = shown.map_err(hub.refused(what))?.into_inner();
+    let mut events = shown.unit.into_iter().flat_map(|unit| unit.events);
+    let old = events.find_map(|delivered| {
+        let named = |event: &Event| args.event.as_ref().is_none_or(|id| *id == event.id);
+        delivered.event.filter(named)
+    });
+    let old = old.context("the unit has no such event")?;
+    let defaults = Defaults {
+        municipality: old.municipality,
+        source: Some(old.source),
+        event_type: None,
+    };
+    let mut events = read_unit(&args.file, &old.r#type, &defaults)?.events;
+    match (events.pop(), events.is_empty()) {
+        (Some(event), true) => Ok(event),
+        _ => Err(Failure::Usage(format!("`{}` must hold one event", args.file.display())).into()),
+    }
+}
+
+/// Reads a file; an event that does not say its type has the type of the one that it corrects.
+fn read_unit(file: &Path, event_type: &str, defaults: &Defaults) -> Result<Unit> {
+    let text = events::read_text(file).map_err(|error| Failure::usage(&error))?;
+    serde_json::from_str::<Value>(&text)
+        .context("it is no JSON")
+        .and_then(|mut document| {
+            if let Value::Object(members) = &mut document {
+                let known = json!(event_type);
+                members.entry("type").or_insert(known);
+            }
+            unit_of_json(document, defaults)
+        })
+        .with_context(|| format!("`{}` cannot be used", file.display()))
+        .map_err(|error| Failure::usage(&error).into())
 }

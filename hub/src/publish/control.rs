@@ -81,4 +81,21 @@ pub enum Change {
         /// Epoch.
         epoch: u64,
     },
+    /// A parked event gives way to its correction, in the same place of its subject's lane.
+    Edit {
+        /// Subscription.
+        subscription: String,
+        /// Number of the stream.
+        stream: i64,
+        /// Sequence of the parked unit.
+        sequence: u64,
+        /// Member of it.
+        member: u32,
+        /// Revision of it that the operator saw.
+        revision: u64,
+        /// Event that gives way.
+        event_id: String,
+        /// Its correction, an encoded `Event`.
+        event: Vec<u8>,
+    },
 }

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use musubi_proto::hub::v1::admin_service_server::AdminService;
 use musubi_proto::hub::v1::{
     ActKind, BindProductRequest, BindProductResponse, BindSourceRequest, BindSourceResponse,
-    Binding, BindingState as WireBindingState, CutOverRequest, CutOverResponse, GetCaseRequest,
-    GetCaseResponse, GetHeldRequest, GetHeldResponse, GetParkedRequest, GetParkedResponse,
-    ListActsRequest, ListActsResponse, ListHeldRequest, ListHeldResponse, ListParkedRequest,
-    ListParkedResponse, ListReplaysRequest, ListReplaysResponse, ListSubscriptionsRequest,
-    ListSubscriptionsResponse, OutcomeCounts, PausedBy as WirePausedBy, ResumeRequest,
-    ResumeResponse, RetryParkedRequest, RetryParkedResponse, SetDeliverySettingsRequest,
-    SetDeliverySettingsResponse, SkipParkedRequest, SkipParkedResponse, StartReplayRequest,
-    StartReplayResponse, StopReplayRequest, StopReplayResponse, StopRequest, StopResponse,
-    Subscription,
+    Binding, BindingState as WireBindingState, CutOverRequest, CutOverResponse, EditParkedRequest,
+    EditParkedResponse, GetCaseRequest, GetCaseResponse, GetHeldRequest, GetHeldResponse,
+    GetParkedRequest, GetParkedResponse, ListActsRequest, ListActsResponse, ListHeldRequest,
+    ListHeldResponse, ListParkedRequest, ListParkedResponse, ListReplaysRequest,
+    ListReplaysResponse, ListSubscriptionsRequest, ListSubscriptionsResponse, OutcomeCounts,
+    PausedBy as WirePausedBy, ResumeRequest, ResumeResponse, RetryParkedRequest,
+    RetryParkedResponse, SetDeliverySettingsRequest, SetDeliverySettingsResponse,
+    SkipParkedRequest, SkipParkedResponse, StartReplayRequest, StartReplayResponse,
+    StopReplayRequest, StopReplayResponse, StopRequest, StopResponse, Subscription,
 };
 use tonic::{Code, Request, Response, Status};
 
@@ -31,6 +31,7 @@ use crate::store::{BindingRow, BindingState, NewAct, PausedBy, UnitKey};
 
 mod acts;
 mod cases;
+mod edit;
 mod held;
 mod parked;
 mod repair;
@@ -327,6 +328,17 @@ impl AdminService for Admin {
         let town = self.town(&request, m.as_str()).await?;
         Ok(Response::new(
             repair::skip(&town, request.into_inner()).await?,
+        ))
+    }
+
+    async fn edit_parked(
+        &self,
+        request: Request<EditParkedRequest>,
+    ) -> Result<Response<EditParkedResponse>, Status> {
+        let m = municipality_of(&request.get_ref().subscription)?;
+        let town = self.town(&request, m.as_str()).await?;
+        Ok(Response::new(
+            edit::edit(&self.0, &town, request.into_inner()).await?,
         ))
     }
 

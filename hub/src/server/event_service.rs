@@ -29,6 +29,7 @@ use crate::limits::{
 };
 use crate::log::{ReadLimit, Record, RecordKind};
 use crate::publish::candidate::{Candidate, Refused};
+use crate::publish::control::{Change, Control};
 use crate::publish::sequencer::{Answer, Batch, Broken, Entry};
 use crate::publish::validate::validate_unit;
 use crate::store::CaptureState;
@@ -253,11 +254,16 @@ async fn publish(
     Ok(answers)
 }
 
+/// The event of a record; of a control record, the correction that it orders.
 fn stored(stream: Stream, record: Record) -> Option<StoredEvent> {
-    if record.kind != RecordKind::Event {
-        return None;
-    }
     let bytes = record.sealed.open().ok()?;
+    let bytes = match record.kind {
+        RecordKind::Event => bytes,
+        RecordKind::Control => match serde_json::from_slice::<Control>(&bytes).ok()?.change {
+            Change::Edit { event, .. } => event,
+            _ => return None,
+        },
+    };
     Some(StoredEvent {
         event: Some(Event::decode(&bytes[..]).ok()?),
         stream: stream.wire(),

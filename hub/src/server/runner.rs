@@ -24,6 +24,7 @@ mod ahead;
 mod closing;
 mod commit;
 mod due;
+mod edit;
 mod missed;
 mod parked;
 mod payload;
@@ -34,6 +35,7 @@ mod session;
 mod settings;
 mod view;
 
+pub use edit::{EditOrder, apply as apply_edit};
 pub use missed::{Ask as MissedAsk, Missed, missed};
 pub use payload::{Payload, Replay};
 pub use repair::{Repair, RepairAsk, RepairError, RepairReport};
@@ -101,6 +103,8 @@ pub enum Command {
         Box<RepairAsk>,
         oneshot::Sender<Result<RepairReport, RepairError>>,
     ),
+    /// A parked event gives way to its correction; answers whether it did.
+    Edit(Box<EditOrder>, oneshot::Sender<Result<bool, StoreError>>),
     /// Bindings changed: read the row again, then answer. A session of a product that is bound no
     /// more has ended by then.
     Refresh(oneshot::Sender<()>),
@@ -314,6 +318,14 @@ impl State {
                     self.drop_session();
                 }
                 let outcome = self.repair(&ask).await;
+                drop(reply.send(outcome));
+            }
+            Command::Edit(order, reply) => {
+                if let Err(error) = self.commit().await {
+                    report(&self.row.id, &error);
+                    self.drop_session();
+                }
+                let outcome = self.edit(&order).await;
                 drop(reply.send(outcome));
             }
             Command::Refresh(reply) => {

@@ -6,13 +6,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use musubi_proto::hub::v1::ActKind;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::registry::GrantVersions;
-use super::runner::{Command, Overview, Past, Runner, Shared};
+use super::runner::{Command, Overview, Past, Runner, Shared, apply_edit};
 use super::status::{Failure, not_found};
 use crate::event::{Municipality, Position, Pseudonyms};
 use crate::grants::GrantTable;
@@ -24,6 +23,11 @@ use crate::settings::BindingSettings;
 use crate::store::{
     BindingRow, BindingState, Cursor, NewAct, OutcomeTally, Store, StoreError, SubscriptionRow,
 };
+
+pub(crate) use acts::act_name;
+use acts::{act_of, edit_order};
+
+mod acts;
 
 /// What all municipalities share.
 #[derive(Clone)]
@@ -494,8 +498,40 @@ impl Applier {
         live: Position,
     ) -> Result<(), StoreError> {
         let act = act_of(m, &control, live);
+        if let Change::Edit { .. } = control.change {
+            return self.edit(control.change, act, live).await;
+        }
         self.change(m, control, live).await?;
         self.commons.store.record_act(m, act).await
+    }
+
+    /// Has the runner replace a parked event; before the runners are there, the store alone.
+    async fn edit(&self, change: Change, act: NewAct, at: Position) -> Result<(), StoreError> {
+        let Some(order) = edit_order(change, act, at) else {
+            tracing::error!(position = at.0, "a correction in the log cannot be read");
+            return Ok(());
+        };
+        let runner = lock(&self.runners).get(&order.subscription).cloned();
+        let applied = match runner {
+            None => apply_edit(&self.shared, &order).await?,
+            Some(runner) => {
+                let (reply, answer) = oneshot::channel();
+                let command = Command::Edit(Box::new(order), reply);
+                if runner.commands.send(command).await.is_err() {
+                    // At shutdown: the next start reads the record again.
+                    return Err(StoreError::Fenced(runner.id));
+                }
+                let stopped = |_| StoreError::Fenced(runner.id.clone());
+                answer.await.map_err(stopped)??
+            }
+        };
+        if !applied {
+            tracing::info!(
+                position = at.0,
+                "a correction came too late and changes nothing"
+            );
+        }
+        Ok(())
     }
 
     async fn change(
@@ -544,6 +580,7 @@ impl Applier {
                 product,
                 settings,
             } => self.set(m, &system, &product, settings).await,
+            Change::Edit { .. } => Ok(()),
             Change::Cut {
                 system,
                 product,
@@ -637,52 +674,6 @@ impl Applier {
             }
         }
         Ok(())
-    }
-}
-
-/// The act of a control record. Its place names it, so that applying it again records nothing.
-fn act_of(m: &Municipality, control: &Control, live: Position) -> NewAct {
-    let own = |system: &str| subscription_id(m, system);
-    let (kind, subscription, target) = match &control.change {
-        Change::Grants { .. } => (ActKind::Grant, String::new(), "grants".to_owned()),
-        Change::Subscribe {
-            system, product, ..
-        } => {
-            let target = format!("{system} {product}");
-            (ActKind::BindProduct, own(system), target)
-        }
-        Change::Fill {
-            system,
-            product,
-            epoch,
-            ..
-        } => {
-            let target = format!("{system} {product}");
-            (ActKind::BindProduct, filling_id(m, system, *epoch), target)
-        }
-        Change::Abandon { system, epoch } => {
-            let id = filling_id(m, system, *epoch);
-            (ActKind::Abandon, id, system.clone())
-        }
-        Change::Settings {
-            system, product, ..
-        } => {
-            let target = format!("{system} {product}");
-            (ActKind::Settings, own(system), target)
-        }
-        Change::Cut {
-            system, product, ..
-        } => {
-            let target = format!("{system} {product}");
-            (ActKind::CutOver, own(system), target)
-        }
-    };
-    NewAct {
-        id: format!("control-{}", live.0),
-        subscription,
-        target,
-        note: format!("control record at live {}", live.0),
-        ..NewAct::now(kind as i32, &control.operator, &control.reason)
     }
 }
 

@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use musubi_proto::hub::v1::{
-    ActKind, GetParkedRequest, ListParkedRequest, Outcome, ParkedState, PausedBy, ResumeRequest,
-    RetryParkedRequest, SkipParkedRequest, StopRequest,
+    ActKind, EditParkedRequest, Event, GetCaseRequest, GetEventRequest, GetParkedRequest,
+    ListParkedRequest, Outcome, ParkedState, PausedBy, ResumeRequest, RetryParkedRequest,
+    SkipParkedRequest, StopRequest,
 };
+use prost::Message;
 use tonic::Status;
 
 use super::acts::acts;
 use super::parked::{PENSION, list, refuse};
-use super::stage::{Adapter, Hub, TOWN, failed, ids, moved, until};
+use super::stage::{Adapter, Hub, TOWN, failed, ids, moved, payload, until};
 
 async fn started(folder: &Path) -> (Hub, Adapter) {
     let hub = Hub::start(folder).await;
@@ -87,7 +89,7 @@ async fn a_skipped_unit_ends_visibly_and_what_waits_behind_it_goes_on_in_order()
     hub.accept(moved("0000000001", 4)).await;
     let delivery = hinoki.delivery().await;
     hinoki.apply(&delivery).await;
-    let case = musubi_proto::hub::v1::GetCaseRequest {
+    let case = GetCaseRequest {
         municipality: TOWN.to_owned(),
         event_or_subject: published[0].clone(),
         ..Default::default()
@@ -325,5 +327,175 @@ async fn a_stopped_binding_sends_nothing_until_an_operator_lets_it_go_on() {
     }
     let kinds: Vec<_> = acts(&hub).await.iter().map(|act| act.kind()).collect();
     assert_eq!(kinds[..2], [ActKind::Resume, ActKind::Stop]);
+    hub.stop().await;
+}
+
+/// The payload of the example, corrected.
+fn corrected() -> Event {
+    let mut payload = payload();
+    let name = payload.record.as_mut().unwrap().name.as_mut().unwrap();
+    name.furigana_confirmed = Default::default();
+    Event {
+        data: payload.encode_to_vec().into(),
+        ..Event::default()
+    }
+}
+
+fn edit(sequence: u64, event: Event) -> EditParkedRequest {
+    EditParkedRequest {
+        subscription: PENSION.to_owned(),
+        sequence,
+        member: 1,
+        event: Some(event),
+        operator: "sato".to_owned(),
+        reason: "氏名の誤り".to_owned(),
+        ..EditParkedRequest::default()
+    }
+}
+
+async fn told_of(hub: &Hub, event: &str) -> String {
+    let case = GetCaseRequest {
+        municipality: TOWN.to_owned(),
+        event_or_subject: event.to_owned(),
+        ..GetCaseRequest::default()
+    };
+    let found = hub.admin().get_case(case).await.unwrap().into_inner();
+    let steps = found.cases[0].steps.iter();
+    let told = steps.map(|s| format!("{} {:?} {}", s.step, s.outcome(), s.detail));
+    told.collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn a_correction_takes_the_place_of_the_refused_event_and_both_tell_the_story() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hub, mut hinoki) = started(folder.path()).await;
+    let published = refuse(&hub, &mut hinoki).await;
+    let ask = EditParkedRequest {
+        dry_run: true,
+        ..edit(1, corrected())
+    };
+    let planned = hub.admin().edit_parked(ask).await.unwrap().into_inner();
+    assert_eq!(planned.freed, 3);
+    let edited = hub.admin().edit_parked(edit(1, corrected())).await;
+    let edited = edited.unwrap().into_inner();
+    assert_eq!(edited.event_id, planned.event_id, "named by old and new");
+    let order = [&edited.event_id, &published[1], &published[3]];
+    for expected in order {
+        let delivery = hinoki.delivery().await;
+        assert_eq!(ids(&delivery), [expected.as_str()]);
+        hinoki.apply(&delivery).await;
+    }
+    hub.wait_for(PENSION, "nothing is parked", |found| {
+        found.counts.unwrap().applied == 4
+    })
+    .await;
+    let old = told_of(&hub, &published[0]).await;
+    assert!(old.contains(&format!("Skipped CORRECTED_BY {}", edited.event_id)));
+    let new = told_of(&hub, &edited.event_id).await;
+    assert!(new.contains("edit by sato: 氏名の誤り"), "{new}");
+    assert!(new.contains("receipt Applied"), "{new}");
+    let ask = GetEventRequest {
+        municipality: TOWN.to_owned(),
+        id: edited.event_id.clone(),
+    };
+    let shown = hub.events().get_event(ask).await.unwrap().into_inner();
+    let shown = shown.stored.unwrap().event.unwrap();
+    assert_eq!(
+        (&shown.supersedes, &shown.causation_id),
+        (&published[0], &published[0])
+    );
+    assert_eq!(
+        (shown.subject.as_str(), shown.subject_version),
+        ("0000000001", 1)
+    );
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_correction_of_more_than_the_payload_is_refused_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hub, mut hinoki) = started(folder.path()).await;
+    refuse(&hub, &mut hinoki).await;
+    let before = (list(&hub, 10, "").await, acts(&hub).await);
+    let mut other = payload();
+    other
+        .record
+        .as_mut()
+        .unwrap()
+        .person
+        .as_mut()
+        .unwrap()
+        .atenabango = "0000099999".to_owned();
+    let refusals = [
+        (
+            "event.subject",
+            Event {
+                subject: "0000000002".to_owned(),
+                ..corrected()
+            },
+        ),
+        (
+            "event.municipality",
+            Event {
+                municipality: "131016".to_owned(),
+                ..corrected()
+            },
+        ),
+        (
+            "event.type",
+            Event {
+                r#type: "x.Y".to_owned(),
+                ..corrected()
+            },
+        ),
+        (
+            "event.subject_version",
+            Event {
+                subject_version: 9,
+                ..corrected()
+            },
+        ),
+        (
+            "event.data.record.person",
+            Event {
+                data: other.encode_to_vec().into(),
+                ..corrected()
+            },
+        ),
+    ];
+    for (field, event) in refusals {
+        let refused = hub.admin().edit_parked(edit(1, event)).await.unwrap_err();
+        assert_eq!(failed(&refused), ("EDIT_NOT_ALLOWED".into(), field.into()));
+    }
+    assert_eq!((list(&hub, 10, "").await, acts(&hub).await), before);
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_correction_that_is_none_or_comes_late_is_refused_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hub, mut hinoki) = started(folder.path()).await;
+    refuse(&hub, &mut hinoki).await;
+    let before = (list(&hub, 10, "").await, acts(&hub).await);
+    let same = Event {
+        data: payload().encode_to_vec().into(),
+        ..Event::default()
+    };
+    let broken = Event {
+        data: vec![0xff].into(),
+        ..Event::default()
+    };
+    let mut admin = hub.admin();
+    assert_eq!(
+        reason(admin.edit_parked(edit(1, same)).await),
+        "INVALID_FIELD"
+    );
+    admin.edit_parked(edit(1, broken)).await.unwrap_err();
+    let stale = EditParkedRequest {
+        revision: 9,
+        ..edit(1, corrected())
+    };
+    assert_eq!(reason(admin.edit_parked(stale).await), "CHANGED_MEANWHILE");
+    assert_eq!((list(&hub, 10, "").await, acts(&hub).await), before);
     hub.stop().await;
 }

@@ -10,6 +10,8 @@ use musubi_proto::hub::v1::{ActKind, Case, CaseStep, GetCaseRequest, GetCaseResp
 use super::page;
 use crate::clock::timestamp;
 use crate::event::Stream;
+use crate::limits::PAGE_MAX;
+use crate::server::runner::Overview;
 use crate::server::serve::Hub;
 use crate::server::status::{Failure, not_found};
 use crate::server::town::Town;
@@ -91,11 +93,17 @@ async fn case(hub: &Hub, town: &Town, event: IndexedEvent) -> Result<Case, Failu
         }
         steps.push(receipt);
     }
+    let lying = parked_rows(hub, town, &event).await?;
+    routed.extend(
+        lying
+            .iter()
+            .map(|(overview, row)| (overview.row.id.clone(), row.key)),
+    );
     for (subscription, key) in routed {
         let acts = hub.commons.store.acts_on(&subscription, key).await?;
         steps.extend(acts.iter().map(act_step));
     }
-    steps.extend(parked_steps(hub, town, &event).await?);
+    steps.extend(lying.iter().map(parked_step));
     steps.sort_by_key(|step| step.at.as_ref().map(|at| (at.seconds, at.nanos)));
     Ok(Case {
         event_id: claim.id.clone(),
@@ -123,52 +131,54 @@ fn act_step(row: &ActRow) -> CaseStep {
     let act = &row.act;
     let kind = ActKind::try_from(act.kind).unwrap_or_default();
     let kind = kind.as_str_name().trim_start_matches("ACT_KIND_");
-    let detail = format!(
-        "{} by {}: {}",
-        kind.to_lowercase(),
-        act.operator,
-        act.reason
-    );
+    let note = match act.note.as_str() {
+        "" => String::new(),
+        note => format!(" ({note})"),
+    };
+    let who = &act.operator;
+    let detail = format!("{} by {who}: {}{note}", kind.to_lowercase(), act.reason);
     CaseStep {
         subscription: act.subscription.clone(),
         ..step(act.at_ms, "act", detail)
     }
 }
 
-async fn parked_steps(
+/// Where an event lies parked.
+async fn parked_rows(
     hub: &Hub,
     town: &Town,
     event: &IndexedEvent,
-) -> Result<Vec<CaseStep>, Failure> {
-    let mut steps = Vec::new();
+) -> Result<Vec<(Overview, ParkedRow)>, Failure> {
+    let mut found = Vec::new();
     for overview in town.overviews().await {
-        let id = &overview.row.id;
         let subject = Some(&event.claim.subject);
-        let rows = hub
-            .commons
-            .store
-            .parked(id, subject, None, crate::limits::PAGE_MAX)
+        let store = &hub.commons.store;
+        let rows = store
+            .parked(&overview.row.id, subject, None, PAGE_MAX)
             .await?;
-        let of_event = |row: &&ParkedRow| row.event_ids.contains(&event.claim.id);
-        for row in rows.iter().filter(of_event) {
-            let state = match row.state {
-                ParkedState::Waiting => "waits behind a parked unit".to_owned(),
-                ParkedState::Rejected | ParkedState::Due | ParkedState::Dead => {
-                    format!("{} {}", row.reason, row.field)
-                }
-            };
-            steps.push(CaseStep {
-                subscription: id.clone(),
-                product: overview.attached.clone(),
-                attempt: row.attempts,
-                outcome: match row.state {
-                    ParkedState::Rejected | ParkedState::Dead => Outcome::Rejected as i32,
-                    ParkedState::Due => Outcome::Retry as i32,
-                    ParkedState::Waiting => Outcome::Unspecified as i32,
-                },
-                ..step(row.at_ms, "parked", state)
-            });
-        }
+        let of_event = |row: &ParkedRow| row.event_ids.contains(&event.claim.id);
+        let rows = rows.into_iter().filter(of_event);
+        found.extend(rows.map(|row| (overview.clone(), row)));
     }
-    Ok(steps)
+    Ok(found)
+}
+
+fn parked_step((overview, row): &(Overview, ParkedRow)) -> CaseStep {
+    let state = match row.state {
+        ParkedState::Waiting => "waits behind a parked unit, or to go on".to_owned(),
+        ParkedState::Rejected | ParkedState::Due | ParkedState::Dead => {
+            format!("{} {}", row.reason, row.field)
+        }
+    };
+    CaseStep {
+        subscription: overview.row.id.clone(),
+        product: overview.attached.clone(),
+        attempt: row.attempts,
+        outcome: match row.state {
+            ParkedState::Rejected | ParkedState::Dead => Outcome::Rejected as i32,
+            ParkedState::Due => Outcome::Retry as i32,
+            ParkedState::Waiting => Outcome::Unspecified as i32,
+        },
+        ..step(row.at_ms, "parked", state)
+    }
 }

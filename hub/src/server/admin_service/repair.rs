@@ -36,7 +36,12 @@ impl From<RepairError> for Failure {
     }
 }
 
-async fn repair(town: &Town, subscription: &str, ask: RepairAsk) -> Result<RepairReport, Failure> {
+/// Has the runner of a subscription carry out an act, or say what it would do.
+pub(super) async fn repair(
+    town: &Town,
+    subscription: &str,
+    ask: RepairAsk,
+) -> Result<RepairReport, Failure> {
     who_and_why(&ask.operator, &ask.reason)?;
     let runner = town.runner(subscription);
     let runner = runner.ok_or_else(|| not_found("subscription", subscription))?;

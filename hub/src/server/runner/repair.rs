@@ -27,6 +27,8 @@ pub enum Repair {
     RetryAll(Option<String>),
     /// End one parked unit without delivering it.
     Skip(UnitKey),
+    /// Replace an event of one parked unit. Only planned here: a control record orders it.
+    Edit(UnitKey),
     /// Send nothing more.
     Stop,
     /// Go on.
@@ -94,6 +96,7 @@ impl State {
             Repair::Retry(key) => self.retry_one(*key, ask).await,
             Repair::RetryAll(reason) => self.retry_all(reason.clone(), ask).await,
             Repair::Skip(key) => self.skip(*key, ask).await,
+            Repair::Edit(key) => self.plan_edit(*key, ask).await,
             Repair::Stop => self.stop(ask).await,
             Repair::Resume => self.resume_binding(ask).await,
         }
@@ -110,7 +113,7 @@ impl State {
     }
 
     /// Everything that hangs together with these subjects, in order of delivery.
-    async fn together(
+    pub(super) async fn together(
         &self,
         subjects: &[Subject],
         seen: &mut HashSet<Subject>,
@@ -124,7 +127,7 @@ impl State {
         Ok(rows)
     }
 
-    fn under_way(&self, rows: &[ParkedRow]) -> bool {
+    pub(super) fn under_way(&self, rows: &[ParkedRow]) -> bool {
         let Some(session) = &self.session else {
             return false;
         };
@@ -269,6 +272,23 @@ impl State {
         }
         self.bring_back(freed);
         Ok(report)
+    }
+
+    /// What a correction would do: the unit, and what goes to the product then.
+    async fn plan_edit(&self, key: UnitKey, ask: &RepairAsk) -> Result<RepairReport, RepairError> {
+        let row = self.named(key, ask).await?;
+        let rows = self.together(&row.subjects, &mut HashSet::new()).await?;
+        if self.under_way(&rows) {
+            return Err(RepairError::UnderWay);
+        }
+        let mut others = rows.iter().filter(|other| other.key != key);
+        let held_up = others.any(needs_word);
+        Ok(RepairReport {
+            freed: if held_up { 0 } else { rows.len() as u64 },
+            subjects: row.subjects.len() as u64,
+            units: vec![row],
+            more: false,
+        })
     }
 
     async fn stop(&mut self, ask: &RepairAsk) -> Result<RepairReport, RepairError> {

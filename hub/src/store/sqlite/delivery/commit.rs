@@ -142,7 +142,8 @@ async fn put_parked(
          ON CONFLICT (subscription, stream, sequence, member) DO UPDATE SET
            state = excluded.state, reason = excluded.reason, field = excluded.field,
            message = excluded.message, attempts = excluded.attempts, at_ms = excluded.at_ms,
-           due_ms = excluded.due_ms, revision = revision + 1",
+           due_ms = excluded.due_ms, revision = revision + 1, event_ids = excluded.event_ids,
+           key_id = excluded.key_id, content = excluded.content",
     )
     .bind(subscription)
     .bind(row.key.stream.number())
