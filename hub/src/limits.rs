@@ -66,6 +66,10 @@ pub const PER_SECOND_MAX: u32 = 100_000;
 pub const OPENING_WINDOWS_MAX: usize = 100;
 /// Holidays and closed periods of one binding: those of some years.
 pub const DAYS_CLOSED_MAX: usize = 400;
+/// Deliveries whose time was over that a stream remembers, to know their late receipts.
+pub const LATE_RECEIPTS_MAX: usize = 1_024;
+/// Reads of the log after which a runner listens again before it reads on.
+pub const READS_PER_STEP: usize = 16;
 /// Messages that wait for one subscription's runner.
 pub const RUNNER_QUEUE: usize = 1_024;
 /// Deliveries that wait for one adapter's stream.
@@ -89,6 +93,8 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 pub const SET_ASIDE_AFTER: Duration = Duration::from_secs(60);
 /// Set-aside units that are taken back in one step.
 pub const SET_ASIDE_STEP: usize = 64;
+/// Time until a set-aside unit is looked at again that could not come back when it was due.
+pub const SET_ASIDE_LOOK: Duration = Duration::from_secs(1);
 /// Subjects in a row whose deliveries were put off, without any that ended, from which on the
 /// receiver counts as down and is only probed.
 pub const DOWN_SUBJECTS: usize = 10;

@@ -78,6 +78,8 @@ pub struct Engine<P> {
     credits: u32,
     stopped: bool,
     pace: Pace,
+    /// Time of the last step.
+    stepped_ms: i64,
     next_item: u64,
     next_delivery: u64,
     items: HashMap<u64, Item<P>>,
@@ -98,8 +100,10 @@ pub struct Engine<P> {
     in_run: HashMap<UnitKey, String>,
     /// Runs of a former engine whose units are not all read again.
     resumed: HashSet<String>,
-    /// Units before these sequences may have been sent by a process that died.
+    /// Units before these sequences (live, bulk) may have been sent by a process that died.
     maybe_sent: [u64; 2],
+    /// Units of which a former engine did not know whether they arrived.
+    doubted: HashSet<UnitKey>,
 }
 
 impl<P: Clone + AfterImage> Engine<P> {
@@ -121,17 +125,12 @@ impl<P: Clone + AfterImage> Engine<P> {
         let in_run = in_run.collect();
         let resumed = resume.runs.iter().map(|run| run.id.clone()).collect();
         let runs = resume.runs.into_iter().map(|run| (run.id.clone(), run));
-        let sent_before = |cursor: Option<Cursor>| {
-            let first = cursor.map_or(1, |cursor| cursor.sequence);
-            let window = if resume.maybe_sent { WINDOW_UNITS } else { 0 };
-            first.saturating_add(window as u64)
-        };
-        let maybe_sent = [sent_before(resume.live), sent_before(resume.bulk)];
         Self {
             settings,
             credits: 0,
             stopped: resume.stopped,
             pace: Pace::new(settings.per_second),
+            stepped_ms: i64::MIN,
             next_item: 0,
             next_delivery: 1,
             items: HashMap::new(),
@@ -150,18 +149,20 @@ impl<P: Clone + AfterImage> Engine<P> {
             runs: runs.collect(),
             in_run,
             resumed,
-            maybe_sent,
+            maybe_sent: resume.maybe_sent,
+            doubted: resume.doubted,
         }
     }
 
     /// One step. `now_ms` is the runner's monotonic time, `jitter` a number in 0..1.
     pub fn step(&mut self, input: Input<P>, now_ms: i64, jitter: f64) -> Vec<Decision<P>> {
         let mut decisions = Vec::new();
+        self.stepped_ms = now_ms;
         match input {
             Input::Unit(unit) => self.offer(unit, &mut decisions),
             Input::Ahead(works) => self.offer_ahead(works),
             Input::Frontier(stream, cursor) => self.track(stream).frontier = cursor,
-            Input::Parked(works) => self.offer_parked(works, &mut decisions),
+            Input::Parked { works, left } => self.offer_parked(works, left, &mut decisions),
             Input::Unparked(subjects) => {
                 self.parked.retain(|subject, _| !subjects.contains(subject));
             }
@@ -219,7 +220,19 @@ impl<P: Clone + AfterImage> Engine<P> {
     pub fn has_room(&self, stream: Stream) -> bool {
         let behind = self.cursor(stream).sequence;
         let ahead = self.frontier(stream).sequence.saturating_sub(behind);
-        self.open_in(stream) < WINDOW_UNITS && ahead < AHEAD_UNITS_MAX as u64
+        ahead < AHEAD_UNITS_MAX as u64 && self.room(stream) > 0
+    }
+
+    /// Free places of a stream's window. A run of a former engine that is not wholly read holds
+    /// everything back, so reading goes on to its last unit however full the window is.
+    pub fn room(&self, stream: Stream) -> usize {
+        let frontier = self.frontier(stream).sequence;
+        let unread = |key: &UnitKey| key.stream == stream && key.sequence >= frontier;
+        let mut resumed = self.resumed.iter().filter_map(|id| self.runs.get(id));
+        if resumed.any(|run| run.keys.iter().any(unread)) {
+            return WINDOW_UNITS;
+        }
+        WINDOW_UNITS.saturating_sub(self.open_in(stream))
     }
 
     /// Deliverables of a stream in memory. Each stream has a window of its own, so that a bulk run
@@ -261,7 +274,11 @@ impl<P: Clone + AfterImage> Engine<P> {
         let due = self.due.first().map(|(at, _)| *at);
         let expiry = self.expiries.first().map(|(at, _)| *at);
         let waits = !self.ready.is_empty() || !self.due.is_empty();
-        let pace = self.pace.wake_at().filter(|_| waits && self.credits > 0);
+        // What the last step could not start although its time had come waits for an input.
+        let pace = self
+            .pace
+            .wake_at()
+            .filter(|at| waits && self.credits > 0 && !self.stopped && *at > self.stepped_ms);
         [due, expiry, pace].into_iter().flatten().min()
     }
 
@@ -281,6 +298,21 @@ impl<P: Clone + AfterImage> Engine<P> {
         ids.filter_map(|id| self.items.get(id))
             .map(|item| (item.work.key, item.attempt))
             .collect()
+    }
+
+    /// Units whose outcome is not known, with those that wait for a receipt: the next engine asks.
+    pub fn doubted(&self) -> HashSet<UnitKey> {
+        let items = self.items.values();
+        let doubted = items.filter(|item| item.unknown || item.phase == Phase::Leased);
+        doubted
+            .map(|item| item.work.key)
+            .chain(self.doubted.iter().copied())
+            .collect()
+    }
+
+    /// True while a delivery waits for its receipt.
+    pub fn is_leased(&self, delivery: u64) -> bool {
+        self.leased.contains_key(&delivery)
     }
 
     fn track(&mut self, stream: Stream) -> &mut Track {
@@ -347,12 +379,18 @@ impl<P: Clone + AfterImage> Engine<P> {
         }
     }
 
-    fn offer_parked(&mut self, works: Vec<Work<P>>, decisions: &mut Vec<Decision<P>>) {
+    fn offer_parked(
+        &mut self,
+        works: Vec<Work<P>>,
+        left: HashMap<Subject, UnitKey>,
+        decisions: &mut Vec<Decision<P>>,
+    ) {
         for work in &works {
             for subject in &work.subjects {
                 self.parked.remove(subject);
             }
         }
+        self.parked.extend(left);
         self.offer_again(works, Origin::Parked, decisions);
     }
 
@@ -430,7 +468,9 @@ impl<P: Clone + AfterImage> Engine<P> {
             }
         }
         let attempt = self.attempts.remove(&work.key).unwrap_or(0);
-        let unknown = attempt > 0 || (origin == Origin::Log && self.may_be_sent(work.key));
+        let doubted = self.doubted.remove(&work.key);
+        let sent = origin != Origin::Replay && self.may_be_sent(work.key);
+        let unknown = attempt > 0 || doubted || sent;
         self.items.insert(
             id,
             Item {
@@ -483,7 +523,7 @@ impl<P: Clone + AfterImage> Engine<P> {
     }
 
     fn start(&mut self, now_ms: i64, decisions: &mut Vec<Decision<P>>) {
-        if self.stopped || self.awaits_runs() {
+        if self.awaits_runs() || self.stopped {
             return;
         }
         self.pace.refill(now_ms);

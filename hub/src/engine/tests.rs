@@ -77,6 +77,14 @@ fn again() -> Answered {
     after(0)
 }
 
+/// Parked units come back, all of their subjects.
+fn back(works: Vec<Work<()>>) -> Input<()> {
+    Input::Parked {
+        works,
+        left: HashMap::new(),
+    }
+}
+
 fn after(after_ms: u64) -> Answered {
     Answered::Retry {
         after_ms,

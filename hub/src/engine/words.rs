@@ -132,9 +132,15 @@ pub enum Input<P> {
     Ahead(Vec<Work<P>>),
     /// Everything before a position was read and is not for this receiver.
     Frontier(Stream, Cursor),
-    /// Parked units are to be delivered again, in order; their subjects are parked no more. Wants
-    /// all parked units of these subjects, and `may_return`.
-    Parked(Vec<Work<P>>),
+    /// Parked units are to be delivered again, in order. Wants those of a subject from the first
+    /// on, and `may_return`.
+    Parked {
+        /// The units.
+        works: Vec<Work<P>>,
+        /// Of their subjects, those that have more parked units, each with the first of these: what
+        /// is read behind it waits with it.
+        left: HashMap<Subject, UnitKey>,
+    },
     /// Nothing of these subjects is parked any more: an operator skipped it.
     Unparked(Vec<Subject>),
     /// Units that were delivered before are delivered once more, in order, through the same lanes.
@@ -241,6 +247,8 @@ pub struct Resume {
     pub runs: Vec<RunRow>,
     /// The binding is stopped.
     pub stopped: bool,
-    /// A process that died may have sent units ahead of the cursors.
-    pub maybe_sent: bool,
+    /// A process that died may have sent units before these sequences (live, bulk).
+    pub maybe_sent: [u64; 2],
+    /// Units of which a former engine did not know whether they arrived.
+    pub doubted: HashSet<UnitKey>,
 }

@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
-use crate::engine::Input;
 use crate::event::{Municipality, Pseudonyms, Stream, Subject};
+use crate::limits::READS_PER_STEP;
 use crate::log::EventLog;
 use crate::schema::Schema;
 use crate::store::{
@@ -171,6 +171,9 @@ impl Runner {
             closed_out: 0,
             resume_parked: false,
             draining: false,
+            more: false,
+            maybe_sent: [0; 2],
+            doubted: HashSet::new(),
             next_due: None,
             replay: None,
             look_for_replay: true,
@@ -198,6 +201,12 @@ struct State {
     resume_parked: bool,
     /// The hub is ending: nothing is sent any more.
     draining: bool,
+    /// The last step ended before everything was read.
+    more: bool,
+    /// Sequences (live, bulk) before which a process that died may have sent units.
+    maybe_sent: [u64; 2],
+    /// Units of which a former session did not know whether they arrived.
+    doubted: HashSet<UnitKey>,
     /// When the next set-aside unit is due, in milliseconds since 1970.
     next_due: Option<i64>,
     /// The replay that runs.
@@ -250,6 +259,9 @@ impl State {
     }
 
     fn wait(&self) -> Duration {
+        if self.more {
+            return Duration::ZERO;
+        }
         let due = self
             .session
             .as_ref()
@@ -294,12 +306,17 @@ impl State {
         match command {
             Command::Attach(ask, reply) => {
                 let number = self.attach(*ask).await;
-                self.resume_parked = number.is_some();
+                self.resume_parked |= number.is_some();
                 if reply.send(number).is_err() {
                     self.drop_session();
                 }
             }
-            Command::Credits(number, add) => self.step_of(number, Input::Credits(add)),
+            Command::Credits(number, add) => {
+                let now = self.now();
+                if let Some(session) = self.session.as_mut().filter(|one| one.number == number) {
+                    session.credits(add, now);
+                }
+            }
             Command::Receipt(number, receipt) => self.receipt(number, &receipt),
             Command::Detach(number) => {
                 if self
@@ -345,18 +362,6 @@ impl State {
         }
     }
 
-    /// One engine step, when the session is the named one: an older session's words are late.
-    fn step_of(&mut self, number: u64, input: Input<Arc<Payload>>) {
-        let now = self.now();
-        if let Some(session) = self
-            .session
-            .as_mut()
-            .filter(|session| session.number == number)
-        {
-            session.step(input, now);
-        }
-    }
-
     fn receipt(&mut self, number: u64, receipt: &Receipt) {
         let now = self.now();
         if let Some(session) = self
@@ -386,6 +391,7 @@ impl State {
         self.replay = None;
         self.look_for_replay = true;
         if let Some(session) = self.session.take() {
+            self.doubted = session.engine.doubted();
             session.end.cancel();
         }
     }
@@ -394,7 +400,9 @@ impl State {
     async fn work(&mut self) -> Result<(), StepError> {
         self.close_out().await?;
         self.keep_hours();
-        loop {
+        self.more = false;
+        // A receiver that is far behind is read for without end: in between, the runner listens.
+        for _ in 0..READS_PER_STEP {
             let read = self.read().await?;
             self.commit().await?;
             if !read
@@ -405,6 +413,8 @@ impl State {
                 return self.finish_filling().await;
             }
         }
+        self.more = true;
+        Ok(())
     }
 
     /// An outcome that the hub gives by itself.

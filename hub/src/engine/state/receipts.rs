@@ -16,6 +16,8 @@ use crate::limits::{
 use crate::store::{PausedBy, RunRow, UnitKey};
 use musubi_proto::hub::v1::Outcome;
 
+/// Reason of a unit about which the adapter said nothing.
+const NO_RECEIPT: &str = "NO_RECEIPT";
 /// Reason of a binding that the engine stops.
 const SAME_REFUSAL: &str = "SAME_REFUSAL";
 
@@ -53,7 +55,13 @@ impl<P: Clone + AfterImage> Engine<P> {
             jitter,
             delivery,
         };
-        for id in lease.ids {
+        // First what ended: a refusal parks what stands behind it, but not what was applied.
+        let (ended, open): (Vec<u64>, Vec<u64>) = lease.ids.into_iter().partition(|id| {
+            let item = self.items.get(id);
+            let answer = item.and_then(|item| answers.get(&item.work.key));
+            matches!(answer, Some(Answered::Final(..)))
+        });
+        for id in ended.into_iter().chain(open) {
             let Some(item) = self.items.get(&id) else {
                 continue;
             };
@@ -83,7 +91,7 @@ impl<P: Clone + AfterImage> Engine<P> {
             };
             let items = lease.ids.iter().filter_map(|id| self.items.get(id));
             let refusal = Refusal {
-                reason: "NO_RECEIPT".to_owned(),
+                reason: NO_RECEIPT.to_owned(),
                 ..Refusal::default()
             };
             let answers = items
@@ -94,30 +102,32 @@ impl<P: Clone + AfterImage> Engine<P> {
         }
     }
 
-    /// What of a run's units was refused before a later one was applied that says all that they
-    /// said, is needless.
+    /// What a run's last unit of a subject says, once it was applied, need not be said again by
+    /// those before it: whatever was answered for them, they are needless. An older state that
+    /// went again behind it would overwrite it.
     fn supersede(&self, ids: &[u64], answers: &mut HashMap<UnitKey, Answered>) {
-        let applied = |answer: &Answered| matches!(answer, Answered::Final(outcome, _) if *outcome == Outcome::Applied as i32);
-        let mut later: HashMap<&Subject, &Item<P>> = HashMap::new();
+        let mut last: HashMap<&Subject, Option<&Item<P>>> = HashMap::new();
         for item in ids.iter().rev().filter_map(|id| self.items.get(id)) {
             let [subject] = item.work.subjects.as_slice() else {
                 continue;
             };
-            let Some(answer) = answers.get_mut(&item.work.key) else {
+            let answer = answers.get(&item.work.key);
+            let Some(found) = last.get(subject) else {
+                let applied = matches!(answer, Some(Answered::Final(outcome, _))
+                    if *outcome == Outcome::Applied as i32);
+                last.insert(subject, applied.then_some(item));
                 continue;
             };
-            match (answer.clone(), later.get(subject)) {
-                (Answered::Rejected(refusal), Some(last))
-                    if last.work.payload.covers(&item.work.payload) =>
-                {
-                    *answer = Answered::Final(Outcome::Superseded as i32, refusal.reason);
-                }
-                (answer, None) if applied(&answer) => {
-                    later.insert(subject, item);
-                }
-                // Only the run's last one can stand for those before it.
-                (_, None) => return,
-                _ => {}
+            let covered = found.is_some_and(|last| last.work.payload.covers(&item.work.payload));
+            let reason = match answer {
+                Some(Answered::Final(..) | Answered::Pause(_)) => continue,
+                Some(Answered::Rejected(refusal) | Answered::Unknown(refusal)) => &refusal.reason,
+                Some(Answered::Retry { refusal, .. }) => &refusal.reason,
+                None => "",
+            };
+            if covered {
+                let superseded = Answered::Final(Outcome::Superseded as i32, reason.to_owned());
+                answers.insert(item.work.key, superseded);
             }
         }
     }
@@ -145,9 +155,12 @@ impl<P: Clone + AfterImage> Engine<P> {
             }
             Some(Answered::Rejected(refusal)) => self.refuse(id, refusal, moment, decisions),
             Some(Answered::Pause(reason)) => {
-                self.stopped = true;
+                // The word of an operator, or of the hub, is not replaced by the adapter's.
+                if !self.stopped {
+                    self.stopped = true;
+                    decisions.push(Decision::Paused(PausedBy::Adapter, reason));
+                }
                 self.requeue(id, Phase::Queued);
-                decisions.push(Decision::Paused(PausedBy::Adapter, reason));
             }
             Some(Answered::Retry { after_ms, refusal }) => {
                 if let Some(item) = self.items.get_mut(&id) {
@@ -168,13 +181,15 @@ impl<P: Clone + AfterImage> Engine<P> {
                 self.put_off(id, 0, refusal, moment, decisions);
             }
             // Behind a refused unit of its run: parked with it already. Otherwise the adapter
-            // said nothing about it, and it goes again.
+            // said nothing about it.
             None => {
-                self.note_put_off(id, 0, moment);
-                if let Some(item) = self.items.get_mut(&id) {
-                    item.unknown = true;
-                    let at = moment.now_ms + retry_delay_ms(1, 0, moment.jitter);
-                    self.requeue(id, Phase::Due(at));
+                let refusal = Refusal {
+                    reason: NO_RECEIPT.to_owned(),
+                    ..Refusal::default()
+                };
+                let unknown = Answered::Unknown(refusal);
+                if self.items.contains_key(&id) {
+                    self.conclude(id, Some(unknown), moment, decisions);
                 }
             }
         }
@@ -269,6 +284,8 @@ impl<P: Clone + AfterImage> Engine<P> {
             };
             self.park(id, Parking::Dead(refusal), decisions);
         } else if delay > SET_ASIDE_AFTER.as_millis() as i64 && !stays {
+            self.attempts.insert(key, attempt);
+            decisions.push(Decision::Attempts(key, attempt));
             self.park(id, Parking::Due(delay, refusal), decisions);
         } else {
             let delay = if stays { delay.min(longest) } else { delay };

@@ -55,7 +55,7 @@ fn a_parked_unit_that_comes_back_does_not_hold_the_cursor() {
     let mut bench = Bench::new();
     bench.live(&["A"]);
     bench.answer(live(1), &refusal("UNMAPPABLE"));
-    bench.step(Input::Parked(vec![work(live(1), &["A"])]));
+    bench.step(back(vec![work(live(1), &["A"])]));
     assert_eq!(bench.engine.cursor(Stream::Live), cursor(13, 2));
     bench.answer(live(1), &applied());
     assert_eq!(bench.engine.cursor(Stream::Live), cursor(13, 2));

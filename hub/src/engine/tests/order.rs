@@ -143,7 +143,13 @@ fn an_answer_about_a_unit_of_another_delivery_changes_nothing() {
     let delivery = bench.number(live(1));
     let answers = vec![(live(2), refusal("NOT_MINE"))];
     let seen = bench.step(Input::Receipt { delivery, answers });
-    assert_eq!(seen, Seen::default());
+    // Nothing was said about its own unit: that one is asked for again.
+    let attempts = vec![(live(1), 1)];
+    let asked = Seen {
+        attempts,
+        ..Seen::default()
+    };
+    assert_eq!(seen, asked);
     assert_eq!(bench.answer(live(2), &applied()).done, [live(2)]);
 }
 

@@ -238,3 +238,42 @@ fn what_is_replayed_moves_no_cursor_and_goes_behind_what_is_under_way() {
     assert_eq!(bench.answer(live(1), &applied()).done, [live(1)]);
     assert_eq!(bench.engine.cursor(Stream::Live), cursor);
 }
+
+#[test]
+fn a_stopped_binding_with_a_rate_wakes_for_nothing() {
+    let settings = Settings {
+        per_second: Some(4),
+        ..Settings::default()
+    };
+    let mut bench = Bench::set(settings, Resume::default());
+    bench.live(&["A"]);
+    bench.live(&["B"]);
+    bench.answer(live(1), &applied());
+    bench.step(Input::Stopped(true));
+    assert_eq!(bench.engine.wake_at(), None);
+}
+
+#[test]
+fn what_cannot_start_at_its_time_wakes_for_nothing_until_something_happens() {
+    let mut bench = town(DOWN_SUBJECTS);
+    for place in 1..=DOWN_SUBJECTS as u64 {
+        bench.answer(live(place), &again());
+    }
+    let settings = Settings {
+        concurrency: 0,
+        ..Settings::default()
+    };
+    bench.step(Input::Settings(settings));
+    bench.at(10_000);
+    let wake = bench.engine.wake_at();
+    assert!(wake.is_none_or(|at| at > 10_000), "{wake:?}");
+}
+
+#[test]
+fn a_late_pause_does_not_replace_an_operators_stop() {
+    let mut bench = town(1);
+    bench.step(Input::Stopped(true));
+    let seen = bench.answer(live(1), &Answered::Pause("CREDENTIALS".to_owned()));
+    assert_eq!(seen.paused, Vec::<String>::new());
+    assert_eq!(bench.step(Input::Stopped(false)).delivered, [[live(1)]]);
+}

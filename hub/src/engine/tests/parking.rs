@@ -94,7 +94,7 @@ fn parked_units_come_back_in_order_and_later_ones_follow_them() {
     bench.live(&["A"]);
     bench.answer(live(1), &refusal("UNMAPPABLE"));
     let parked = vec![work(live(1), &["A"]), work(live(2), &["A"])];
-    assert_eq!(bench.step(Input::Parked(parked)).delivered, [[live(1)]]);
+    assert_eq!(bench.step(back(parked)).delivered, [[live(1)]]);
     assert_eq!(bench.live(&["A"]), Seen::default());
     assert_eq!(bench.answer(live(1), &applied()).delivered, [[live(2)]]);
     assert_eq!(bench.answer(live(2), &applied()).delivered, [[live(3)]]);
@@ -107,7 +107,7 @@ fn a_parked_unit_that_is_rejected_again_stays_with_all_behind_it() {
     bench.live(&["A"]);
     bench.answer(live(1), &refusal("UNMAPPABLE"));
     let parked = vec![work(live(1), &["A"]), work(live(2), &["A"])];
-    bench.step(Input::Parked(parked));
+    bench.step(back(parked));
     bench.live(&["A"]);
     let seen = bench.answer(live(1), &refusal("STILL"));
     // The second lies there as it lay; only the new one joins it.
@@ -124,7 +124,7 @@ fn parked_units_that_are_asked_for_twice_are_delivered_once() {
     let mut bench = Bench::new();
     bench.live(&["A"]);
     bench.answer(live(1), &refusal("UNMAPPABLE"));
-    let parked = || Input::Parked(vec![work(live(1), &["A"])]);
+    let parked = || back(vec![work(live(1), &["A"])]);
     assert_eq!(bench.step(parked()).delivered, [[live(1)]]);
     assert_eq!(bench.step(parked()), Seen::default());
     assert_eq!(bench.answer(live(1), &applied()).done, [live(1)]);

@@ -110,8 +110,8 @@ fn what_is_due_later_than_a_minute_is_set_aside_and_pins_no_cursor() {
     bench.answer(live(3), &applied());
     assert_eq!(bench.engine.cursor(Stream::Live).sequence, 4);
     assert_eq!(bench.engine.open(), 0);
-    let back = vec![work(live(1), &["A"]), work(live(2), &["A"])];
-    assert_eq!(bench.step(Input::Parked(back)).delivered, [[live(1)]]);
+    let parked = vec![work(live(1), &["A"]), work(live(2), &["A"])];
+    assert_eq!(bench.step(back(parked)).delivered, [[live(1)]]);
 }
 
 #[test]
@@ -181,11 +181,16 @@ fn a_delivery_without_a_receipt_is_unknown_after_its_time() {
 fn after_a_crash_what_may_have_been_sent_is_asked_for() {
     let resume = Resume {
         live: Some(cursor(20, 2)),
-        maybe_sent: true,
+        maybe_sent: [5, 1],
         ..Resume::default()
     };
     let mut bench = Bench::with(false, resume);
     assert_eq!(bench.live(&["A"]).asked, [live(2)]);
+    bench.live(&["B"]);
+    bench.live(&["C"]);
+    assert_eq!(bench.live(&["D"]).asked, []);
+    // What a session does not know, the next one asks about.
+    assert!(bench.engine.doubted().contains(&live(5)));
 }
 
 #[test]
@@ -222,4 +227,61 @@ fn attempts_count_on_after_a_restart() {
     assert_eq!(bench.engine.leased_attempts(), [(live(1), 5)]);
     assert_eq!(bench.answer(live(1), &again()).attempts, [(live(1), 5)]);
     assert!(bench.engine.leased_attempts().is_empty());
+}
+
+#[test]
+fn a_set_aside_unit_counts_on_until_it_is_a_dead_letter() {
+    let resume = Resume {
+        attempts: vec![(live(1), RETRY_QUICK_ATTEMPTS)],
+        ..Resume::default()
+    };
+    let mut bench = Bench::with(false, resume);
+    bench.live(&["A"]);
+    let mut rounds = 0;
+    loop {
+        let seen = bench.answer(live(1), &again());
+        if !seen.dead.is_empty() {
+            break;
+        }
+        assert_eq!(seen.due.len(), 1);
+        assert_eq!(seen.attempts.len(), 1);
+        rounds += 1;
+        let seen = bench.step(back(vec![work(live(1), &["A"])]));
+        assert_eq!(seen.delivered, [[live(1)]]);
+        bench.step(Input::Credits(1));
+    }
+    assert_eq!(rounds, RETRY_ATTEMPTS_MAX - RETRY_QUICK_ATTEMPTS - 1);
+}
+
+#[test]
+fn a_unit_that_no_receipt_ever_names_is_a_dead_letter_in_the_end() {
+    let resume = Resume {
+        attempts: vec![(live(1), RETRY_ATTEMPTS_MAX - 1)],
+        ..Resume::default()
+    };
+    let mut bench = Bench::with(false, resume);
+    bench.live(&["A"]);
+    let delivery = bench.number(live(1));
+    let answers = Vec::new();
+    let seen = bench.step(Input::Receipt { delivery, answers });
+    assert_eq!(seen.dead, [live(1)]);
+}
+
+#[test]
+fn what_stands_behind_a_unit_that_stays_parked_stays_too() {
+    let resume = Resume {
+        live: Some(cursor(40, 4)),
+        parked: HashMap::from([(subject("A"), live(1)), (subject("B"), live(2))]),
+        ..Resume::default()
+    };
+    let mut bench = Bench::with(false, resume);
+    // Unit 1 is due; unit 2 waits behind a refused one of B.
+    let seen = bench.step(Input::Parked {
+        works: vec![work(live(1), &["A"])],
+        left: HashMap::from([(subject("A"), live(2)), (subject("B"), live(2))]),
+    });
+    assert_eq!(seen.delivered, [[live(1)]]);
+    assert_eq!(bench.live(&["A"]).waiting, [live(4)]);
+    assert_eq!(bench.answer(live(1), &applied()).done, [live(1)]);
+    assert_eq!(bench.live(&["A"]).waiting, [live(5)]);
 }

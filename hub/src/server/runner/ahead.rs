@@ -38,7 +38,11 @@ impl State {
             .log
             .read(m, Stream::Live, from.position, limit)
             .await?;
-        let items = assemble(Stream::Live, records)?;
+        let mut items = assemble(Stream::Live, records)?;
+        if items.is_empty() && !self.at_tail(Stream::Live, from.position).await? {
+            // One unit alone is larger than a read.
+            items = self.read_large(Stream::Live, from.position).await?;
+        }
         let end = self.end_of(Stream::Live).await?;
         let (mut at, mut found) = (from, Vec::new());
         for item in items {

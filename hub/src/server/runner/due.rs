@@ -6,7 +6,7 @@
 use super::State;
 use crate::clock::now_ms;
 use crate::event::Stream;
-use crate::limits::SET_ASIDE_STEP;
+use crate::limits::{SET_ASIDE_LOOK, SET_ASIDE_STEP};
 use crate::store::StoreError;
 
 impl State {
@@ -29,15 +29,26 @@ impl State {
             return Ok(false);
         }
         let now = now_ms();
-        let mut taken = 0;
+        let mut taken = false;
+        let mut next = None;
         for (at, key) in self.shared.store.due(&self.row.id, SET_ASIDE_STEP).await? {
+            let session = self.session.as_ref();
+            // In the lanes already: it has no time of its own until it has an outcome.
+            if session.is_some_and(|session| session.engine.holds(key)) {
+                continue;
+            }
             if at > now {
+                next = Some(at);
                 break;
             }
-            taken += self.take_back(key).await?;
+            match self.take_back(key, now).await? {
+                true => taken = true,
+                // The log before it is read again first.
+                false => next = Some(now + SET_ASIDE_LOOK.as_millis() as i64),
+            }
         }
-        // What is in the lanes now is due no more; the rest is looked at when these have ended.
-        self.next_due = None;
-        Ok(taken > 0)
+        // What is in the lanes now is looked at again when it has ended.
+        self.next_due = next;
+        Ok(taken)
     }
 }

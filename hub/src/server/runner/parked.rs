@@ -3,7 +3,7 @@
 //! Must never let a subject's later unit pass an earlier one.
 //! Read next: `engine/state.rs`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use prost::Message;
@@ -17,23 +17,28 @@ use crate::limits::{PAGE_MAX, RETRY_UNITS_MAX};
 use crate::store::{ParkedRow, ParkedState, StoreError, UnitKey};
 
 impl State {
-    /// Takes a unit back that is due, with all that hangs together with it. Returns how many
-    /// units; 0 while the log before them is read again.
-    pub(super) async fn take_back(&mut self, key: UnitKey) -> Result<u64, StoreError> {
+    /// Takes a unit back that is due, with what follows it and waits for nothing else: no word of a
+    /// human, and no later time. False while the log before it is read again.
+    pub(super) async fn take_back(
+        &mut self,
+        key: UnitKey,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
         let unit = self.shared.store.parked_unit(&self.row.id, key).await?;
         let (mut seen, mut rows) = (HashSet::new(), Vec::new());
         for subject in unit.map(|row| row.subjects).unwrap_or_default() {
             rows.extend(self.connected(subject, &mut seen).await?);
         }
+        rows.sort_by_key(|row| turn(row.key));
+        let (free, left) = free_at(rows, now_ms);
         let may_return = self.session.as_ref().is_some_and(|session| {
-            let keys = rows.iter().map(|row| row.key);
+            let keys = free.iter().map(|row| row.key);
             session.engine.may_return(keys)
         });
-        if !may_return {
-            return Ok(0);
+        if may_return {
+            self.offer_parked(&free, left);
         }
-        let rows = rows.into_iter().map(|row| (turn(row.key), row)).collect();
-        Ok(self.offer_parked(&rows))
+        Ok(may_return)
     }
 
     /// Puts units into the lanes that nothing refused holds any more; later, when no adapter is
@@ -44,8 +49,9 @@ impl State {
             session.engine.may_return(keys)
         });
         if may_return {
-            let rows = rows.into_iter().map(|row| (turn(row.key), row)).collect();
-            self.offer_parked(&rows);
+            let mut rows = rows;
+            rows.sort_by_key(|row| turn(row.key));
+            self.offer_parked(&rows, HashMap::new());
         } else {
             self.resume_parked = true;
         }
@@ -61,38 +67,40 @@ impl State {
             return Ok(false);
         }
         self.resume_parked = false;
-        let mut seen = HashSet::new();
-        let mut rows = BTreeMap::new();
-        for subject in self
-            .shared
-            .store
-            .parked_subjects(&self.row.id)
-            .await?
-            .into_keys()
-        {
+        let (mut seen, mut rows) = (HashSet::new(), Vec::new());
+        let parked = self.shared.store.parked_subjects(&self.row.id).await?;
+        for (subject, first) in parked {
+            if session.engine.holds(first) {
+                continue;
+            }
             let connected = self.connected(subject, &mut seen).await?;
-            let waiting = connected
-                .iter()
-                .all(|row| row.state == ParkedState::Waiting);
-            if waiting && rows.len() < RETRY_UNITS_MAX {
-                rows.extend(connected.into_iter().map(|row| (turn(row.key), row)));
+            let mut all = connected.iter();
+            if !all.all(|row| row.state == ParkedState::Waiting) {
+                continue;
+            }
+            rows.extend(connected);
+            if rows.len() >= RETRY_UNITS_MAX {
+                // The rest follows when these are in the lanes.
+                self.resume_parked = true;
+                break;
             }
         }
-        if !session.engine.may_return(rows.values().map(|row| row.key)) {
+        rows.sort_by_key(|row| turn(row.key));
+        if !session.engine.may_return(rows.iter().map(|row| row.key)) {
             // Not all before them is read again.
             self.resume_parked = true;
             return Ok(false);
         }
-        Ok(self.offer_parked(&rows) > 0)
+        Ok(self.offer_parked(&rows, HashMap::new()) > 0)
     }
 
-    fn offer_parked(&mut self, rows: &BTreeMap<Turn, ParkedRow>) -> u64 {
-        let works = rows.values().filter_map(|row| self.parked_work(row));
+    fn offer_parked(&mut self, rows: &[ParkedRow], left: HashMap<Subject, UnitKey>) -> usize {
+        let works = rows.iter().filter_map(|row| self.parked_work(row));
         let works: Vec<_> = works.collect();
-        let count = works.len() as u64;
+        let count = works.len();
         let now = self.now();
         if let Some(session) = self.session.as_mut() {
-            session.step(Input::Parked(works), now);
+            session.step(Input::Parked { works, left }, now);
         }
         count
     }
@@ -162,6 +170,29 @@ pub(super) type Turn = (bool, u64, u32);
 /// a product that has a later version leaves them alone.
 pub(super) fn turn(key: UnitKey) -> Turn {
     (key.stream == Stream::Live, key.sequence, key.member)
+}
+
+/// Of units in order, those that may go now; and for each subject of the others the first that may
+/// not, because it, or one before it, waits for a human or for a later time.
+fn free_at(rows: Vec<ParkedRow>, now_ms: i64) -> (Vec<ParkedRow>, HashMap<Subject, UnitKey>) {
+    let mut left: HashMap<Subject, UnitKey> = HashMap::new();
+    let mut free = Vec::new();
+    for row in rows {
+        let for_human = matches!(row.state, ParkedState::Rejected | ParkedState::Dead);
+        let later = row.due_ms.is_some_and(|at| at > now_ms);
+        let behind = row
+            .subjects
+            .iter()
+            .any(|subject| left.contains_key(subject));
+        if for_human || later || behind {
+            for subject in &row.subjects {
+                left.entry(subject.clone()).or_insert(row.key);
+            }
+        } else {
+            free.push(row);
+        }
+    }
+    (free, left)
 }
 
 /// Parts units into those that hang together by the subjects that they share.

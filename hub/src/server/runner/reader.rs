@@ -14,7 +14,7 @@ use super::{DeliveryDelta, Shared, State, StepError};
 use crate::engine::{Input, UnitIn, Work};
 use crate::event::{Event, Position, Stream, Subject};
 use crate::grants::GrantTable;
-use crate::limits::{READ_BYTES_MAX, READ_RECORDS_MAX, WINDOW_UNITS};
+use crate::limits::{READ_BYTES_MAX, READ_RECORDS_MAX};
 use crate::log::{ReadLimit, Record, RecordKind};
 use crate::store::Cursor;
 
@@ -98,7 +98,7 @@ impl State {
             return Ok(false);
         };
         let from = session.position(stream);
-        let room = WINDOW_UNITS.saturating_sub(session.engine.open_in(stream));
+        let room = session.engine.room(stream);
         if session.is_full(stream) || session.ended(stream) == Some((from, tail)) {
             return Ok(false);
         }
@@ -148,7 +148,7 @@ impl State {
         }
     }
 
-    async fn at_tail(&self, stream: Stream, from: Position) -> Result<bool, StepError> {
+    pub(super) async fn at_tail(&self, stream: Stream, from: Position) -> Result<bool, StepError> {
         let bounds = self
             .shared
             .log
@@ -157,7 +157,11 @@ impl State {
         Ok(from >= bounds.next)
     }
 
-    async fn read_large(&self, stream: Stream, from: Position) -> Result<Vec<Item>, StepError> {
+    pub(super) async fn read_large(
+        &self,
+        stream: Stream,
+        from: Position,
+    ) -> Result<Vec<Item>, StepError> {
         let limit = ReadLimit {
             records: crate::limits::UNIT_EVENTS_MAX,
             bytes: crate::limits::UNIT_EVENTS_MAX * crate::limits::PAYLOAD_BYTES_MAX,

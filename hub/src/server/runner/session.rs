@@ -3,14 +3,14 @@
 //! Must never take a receipt for what it did not send.
 //! Read next: `engine/state.rs`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use musubi_proto::crash;
 use musubi_proto::hub::v1::attach_response::Response;
 use musubi_proto::hub::v1::{
-    AttachResponse, DeliveredUnit, Delivery as WireDelivery, Fenced, Mode, Outcome, Receipt,
-    Refused, UnitScope,
+    AttachResponse, Capabilities, DeliveredUnit, Delivery as WireDelivery, Fenced, Mode, Outcome,
+    Receipt, Refused, UnitScope,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,10 @@ use super::settings::{Serving, millis};
 use super::{AttachAsk, Past, State};
 use crate::engine::{Answered, Decision, Delivery, Engine, Input, Refusal, Resume};
 use crate::event::{Position, Stream};
-use crate::limits::{READ_ROOM_MIN, RECEIPT_TEXT_CHARS_MAX, STREAM_SEND_TIMEOUT, WINDOW_UNITS};
+use crate::limits::{
+    AHEAD_UNITS_MAX, LATE_RECEIPTS_MAX, READ_ROOM_MIN, RECEIPT_TEXT_CHARS_MAX, STREAM_SEND_TIMEOUT,
+    UNIT_EVENTS_MAX, WINDOW_UNITS,
+};
 use crate::project::Receiver;
 use crate::server::status::Failure;
 use crate::store::{
@@ -43,6 +46,10 @@ pub(super) struct Session {
     stopped: bool,
     out: mpsc::Sender<AttachResponse>,
     sent: HashMap<String, (u64, Vec<UnitKey>, Attempt)>,
+    /// Deliveries whose time was over, oldest first.
+    late: VecDeque<String>,
+    /// Credits that were taken as given before the adapter gave them.
+    owed: u32,
     /// Sequence of the last complete-up-to mark, live and bulk.
     marked: [u64; 2],
     /// How far the live stream was looked at ahead of a full window.
@@ -71,6 +78,7 @@ impl State {
             tracing::error!(%error, subscription = self.row.id, "ending the pause failed");
             return None;
         }
+        self.note_maybe_sent(&ask.capabilities);
         let resume = match self.resume().await {
             Ok(resume) => resume,
             Err(error) => {
@@ -121,7 +129,7 @@ impl State {
         self.refresh().await
     }
 
-    async fn resume(&self) -> Result<Resume, StoreError> {
+    async fn resume(&mut self) -> Result<Resume, StoreError> {
         let store = &self.shared.store;
         let id = &self.row.id;
         Ok(Resume {
@@ -132,9 +140,24 @@ impl State {
             attempts: store.attempts(id).await?,
             runs: store.runs(id).await?,
             stopped: self.stopped(),
-            // Attempts of a former session of this process are noted.
-            maybe_sent: self.past == Past::Recovered && self.next_session == 1,
+            maybe_sent: self.maybe_sent,
+            doubted: std::mem::take(&mut self.doubted),
         })
+    }
+
+    /// After a crash, notes once what the former process may have sent. A product that gives each
+    /// key one effect is asked only about what was surely in memory; any other about all that can
+    /// have been under way.
+    fn note_maybe_sent(&mut self, capabilities: &Capabilities) {
+        if self.past != Past::Recovered || self.maybe_sent != [0; 2] {
+            return;
+        }
+        let reach = match capabilities.idempotent {
+            true => WINDOW_UNITS,
+            false => AHEAD_UNITS_MAX + UNIT_EVENTS_MAX,
+        };
+        let before = |cursor: Cursor| cursor.sequence.saturating_add(reach as u64);
+        self.maybe_sent = [before(self.row.live), before(self.row.bulk)];
     }
 
     fn stopped(&self) -> bool {
@@ -213,6 +236,8 @@ impl Session {
             end: ask.end,
             out: ask.out,
             sent: HashMap::new(),
+            late: VecDeque::new(),
+            owed: 0,
             marked: [0; 2],
             looked: None,
             ended: [None; 2],
@@ -222,6 +247,24 @@ impl Session {
     pub(super) fn step(&mut self, input: Input<Arc<Payload>>, now: i64) {
         self.decisions
             .extend(self.engine.step(input, now, jitter()));
+        // A delivery whose time is over is owed no more; only its name is kept.
+        if self.sent.len() > self.engine.leased() {
+            let engine = &self.engine;
+            let expired = self
+                .sent
+                .extract_if(|_, (number, ..)| !engine.is_leased(*number));
+            self.late.extend(expired.map(|(id, _)| id));
+            let over = self.late.len().saturating_sub(LATE_RECEIPTS_MAX);
+            self.late.drain(..over);
+        }
+    }
+
+    /// Credits of the adapter. One that it gives back for a delivery whose time was over was taken
+    /// as given then.
+    pub(super) fn credits(&mut self, add: u32, now: i64) {
+        let paid = self.owed.min(add);
+        self.owed -= paid;
+        self.step(Input::Credits(add - paid), now);
     }
 
     /// The binding is stopped, or goes on.
@@ -238,6 +281,10 @@ impl Session {
     /// Takes a receipt; one for an unknown delivery changes nothing.
     pub(super) fn receipt(&mut self, receipt: &Receipt, now: i64) {
         let Some((delivery, keys, attempt)) = self.sent.remove(&receipt.delivery_id) else {
+            if let Some(place) = self.late.iter().position(|id| *id == receipt.delivery_id) {
+                self.late.remove(place);
+                self.owed += 1;
+            }
             self.try_send(Response::Refused(not_leased(&receipt.delivery_id)));
             return;
         };
@@ -324,8 +371,7 @@ impl Session {
     /// True while a stream is not read on. A full window takes a batch at a time: one read for each
     /// free place would read, and decode, the same records again and again.
     pub(super) fn is_full(&self, stream: Stream) -> bool {
-        let room = WINDOW_UNITS.saturating_sub(self.engine.open_in(stream));
-        room < READ_ROOM_MIN || !self.engine.has_room(stream)
+        self.engine.room(stream) < READ_ROOM_MIN || !self.engine.has_room(stream)
     }
 
     /// Where reading of a stream goes on.

@@ -443,23 +443,32 @@ impl DeliveryStore for SqliteStore {
                 i64::from(key.member),
             )
         });
-        let rows = sqlx::query(
-            "SELECT * FROM parked p WHERE subscription = $1
-               AND (stream, sequence, member) > ($2, $3, $4)
-               AND ($5 IS NULL OR EXISTS (SELECT 1 FROM parked_subject s
-                 WHERE s.subscription = p.subscription AND s.subject = $5 AND s.stream = p.stream
-                   AND s.sequence = p.sequence AND s.member = p.member))
-             ORDER BY stream, sequence, member LIMIT $6",
-        )
-        .bind(subscription)
-        .bind(after.0)
-        .bind(after.1)
-        .bind(after.2)
-        .bind(subject.map(|subject| subject.0.clone()))
-        .bind(limit as i64)
-        .fetch_all(&mut *reader)
-        .await
-        .map_err(&failed)?;
+        // One subject has few of many: its own index leads.
+        let statement = match subject {
+            None => {
+                "SELECT * FROM parked WHERE subscription = $1
+                   AND (stream, sequence, member) > ($2, $3, $4) AND $5 IS NULL
+                 ORDER BY stream, sequence, member LIMIT $6"
+            }
+            Some(_) => {
+                "SELECT p.* FROM parked_subject s CROSS JOIN parked p
+                   ON p.subscription = s.subscription AND p.stream = s.stream
+                     AND p.sequence = s.sequence AND p.member = s.member
+                 WHERE s.subscription = $1 AND s.subject = $5
+                   AND (s.stream, s.sequence, s.member) > ($2, $3, $4)
+                 ORDER BY s.stream, s.sequence, s.member LIMIT $6"
+            }
+        };
+        let rows = sqlx::query(statement)
+            .bind(subscription)
+            .bind(after.0)
+            .bind(after.1)
+            .bind(after.2)
+            .bind(subject.map(|subject| subject.0.clone()))
+            .bind(limit as i64)
+            .fetch_all(&mut *reader)
+            .await
+            .map_err(&failed)?;
         let mut parked = Vec::with_capacity(rows.len());
         for row in &rows {
             let subjects = subjects_of(&mut reader, subscription, key_of(row))

@@ -337,7 +337,7 @@ impl World {
     /// A runner offers parked units only once all before them is read again.
     fn offer_parked(&mut self, keys: &[UnitKey]) {
         if self.engine.may_return(keys.iter().copied()) && !keys.is_empty() {
-            self.step(Input::Parked(self.works_of(keys)));
+            self.step(back(self.works_of(keys)));
         }
     }
 
@@ -417,7 +417,8 @@ impl World {
             attempts: ready(self.store.attempts(SUBSCRIPTION)),
             runs: ready(self.store.runs(SUBSCRIPTION)),
             stopped: false,
-            maybe_sent: true,
+            maybe_sent: [u64::MAX; 2],
+            doubted: HashSet::new(),
         };
         // Of what came back from parking, the store keeps nothing behind the cursor.
         let ahead = |key: &&UnitKey| key.sequence >= row.cursor(key.stream).sequence;
