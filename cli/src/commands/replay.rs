@@ -26,9 +26,9 @@ pub(crate) enum ReplayCommand {
     /// person touched ends with the latest state.
     #[command(
         after_help = "Examples:\n  musubi replay start --subscription 142042/026 --from \
-2026-11-23T00:00:00+09:00 --dry-run\n  musubi replay start --subscription 142042/026 --stream live \
---from-position 120 --to-position 480\n  musubi replay start --subscription 142042/026 --subject \
-0000000017 --repair --reason '外字を登録した'"
+2026-11-23T00:00:00+09:00 --operator desk-1 --reason 'restored from its backup' --dry-run\n  musubi replay start --subscription 142042/026 --stream live \
+--from-position 120 --to-position 480 --operator desk-1 --reason 'asked for by the vendor'\n  musubi replay start --subscription 142042/026 --subject \
+0000000017 --repair --operator desk-1 --reason '外字を登録した'"
     )]
     Start(StartArgs),
     /// List replays, latest first

@@ -6,7 +6,11 @@
 //! A control record stands in the live stream and names the next position of the bulk stream at
 //! that moment, so that it cuts both streams at one point.
 
+use prost::Message;
 use serde::{Deserialize, Serialize};
+
+use crate::event::Event;
+use crate::log::{Record, RecordKind};
 
 use crate::settings::BindingSettings;
 
@@ -21,6 +25,19 @@ pub struct Control {
     pub reason: String,
     /// What changes.
     pub change: Change,
+}
+
+/// The event of a record; of a control record, the correction that it orders.
+pub fn event_of(record: Record) -> Option<Event> {
+    let bytes = record.sealed.open().ok()?;
+    let bytes = match record.kind {
+        RecordKind::Event => bytes,
+        RecordKind::Control => match serde_json::from_slice::<Control>(&bytes).ok()?.change {
+            Change::Edit { event, .. } => event,
+            _ => return None,
+        },
+    };
+    Event::decode(&bytes[..]).ok()
 }
 
 /// What a control record changes.

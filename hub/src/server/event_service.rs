@@ -22,14 +22,14 @@ use super::serve::Hub;
 use super::status::{Failure, invalid, not_found};
 use super::town::Town;
 use crate::clock::now_ms;
-use crate::event::{Event, Municipality, Position, Stream};
+use crate::event::{Municipality, Position, Stream};
 use crate::limits::{
     CURSOR_BYTES_MAX, IDENTIFIER_CHARS_MAX, PAGE_DEFAULT, PAGE_MAX, PAYLOAD_BYTES_MAX,
     PUBLISH_UNITS_MAX, READ_BYTES_MAX, UNIT_EVENTS_MAX,
 };
-use crate::log::{ReadLimit, Record, RecordKind};
+use crate::log::{ReadLimit, Record};
 use crate::publish::candidate::{Candidate, Refused};
-use crate::publish::control::{Change, Control};
+use crate::publish::control::event_of;
 use crate::publish::sequencer::{Answer, Batch, Broken, Entry};
 use crate::publish::validate::validate_unit;
 use crate::store::CaptureState;
@@ -254,20 +254,13 @@ async fn publish(
     Ok(answers)
 }
 
-/// The event of a record; of a control record, the correction that it orders.
+/// A record as it is shown; `None` when it holds no event.
 fn stored(stream: Stream, record: Record) -> Option<StoredEvent> {
-    let bytes = record.sealed.open().ok()?;
-    let bytes = match record.kind {
-        RecordKind::Event => bytes,
-        RecordKind::Control => match serde_json::from_slice::<Control>(&bytes).ok()?.change {
-            Change::Edit { event, .. } => event,
-            _ => return None,
-        },
-    };
+    let position = record.position.0;
     Some(StoredEvent {
-        event: Some(Event::decode(&bytes[..]).ok()?),
+        event: Some(event_of(record)?),
         stream: stream.wire(),
-        position: record.position.0,
+        position,
     })
 }
 

@@ -18,7 +18,7 @@ use crate::store::{
 };
 
 /// The reason with which a corrected event ends, before the id of its correction.
-const CORRECTED: &str = "CORRECTED_BY";
+pub(super) const CORRECTED: &str = "CORRECTED_BY";
 
 /// What a control record orders.
 #[derive(Clone, Debug)]

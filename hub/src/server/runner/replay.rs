@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use musubi_proto::hub::v1::{Outcome, UnitScope};
 
+use super::edit::CORRECTED;
 use super::payload::{Payload, Replay, is_protection, key};
 use super::reader::Route;
 use super::{Shared, State, StepError};
@@ -21,7 +22,8 @@ use crate::clock::now_ms;
 use crate::engine::{Input, Work};
 use crate::event::{Event, Position, Stream, Subject};
 use crate::limits::{PAYLOAD_BYTES_MAX, REPLAY_PAGE, WINDOW_UNITS};
-use crate::log::{LogError, ReadLimit, RecordKind};
+use crate::log::{LogError, ReadLimit};
+use crate::publish::control::event_of;
 use crate::store::{
     DeliveryDelta, HadEvent, ReplayAt, ReplayRow, ReplayState, Selection, StoreError, UnitKey,
 };
@@ -375,51 +377,39 @@ impl ReadAgain {
     }
 }
 
-/// Reads the events of one unit at the positions that the event index names; `None` when the log
-/// has one of them no longer.
+/// Reads the events of one unit at the positions that the event index names, corrections in place
+/// of what they correct; `None` when the log has one of them no longer.
 pub(super) async fn read_again(
     shared: &Shared,
     unit: &[HadEvent],
 ) -> Result<Option<ReadAgain>, LogError> {
-    let Some(first) = unit.iter().min_by_key(|event| event.position) else {
-        return Ok(None);
+    let limit = ReadLimit {
+        records: 1,
+        bytes: PAYLOAD_BYTES_MAX,
     };
-    let mut records = 1;
-    loop {
-        let limit = ReadLimit {
-            records,
-            bytes: records * PAYLOAD_BYTES_MAX,
-        };
+    let mut again = ReadAgain {
+        events: Vec::new(),
+        last: Position::default(),
+        group_size: 1,
+    };
+    for had in unit.iter().filter(|had| !is_corrected(had)) {
         let m = &shared.municipality;
-        let read = shared.log.read(m, first.stream, first.position, limit);
-        let mut events = Vec::new();
-        let mut last = first.position;
-        for record in read.await? {
-            let event = (record.kind == RecordKind::Event)
-                .then(|| record.sealed.open().ok())
-                .flatten()
-                .and_then(|bytes| <Event as prost::Message>::decode(&bytes[..]).ok());
-            events.extend(event.map(|event| (record.position, event)));
-            last = record.position;
-        }
-        let group = events.first().and_then(|(_, event)| event.group.as_ref());
-        let (seq, group_size) = group.map_or((1, 1), |group| (group.seq, group.size.max(1)));
-        let wanted = (group_size.saturating_sub(seq) + 1) as usize;
-        if records < wanted {
-            records = wanted;
-            continue;
-        }
-        events.retain(|(at, event)| {
-            unit.iter()
-                .any(|had| had.position == *at && had.id == event.id)
-        });
-        let place = |event: &Event| event.group.as_ref().map_or(1, |group| group.seq);
-        let found = events.len() == unit.len();
-        let events = events.into_iter().map(|(_, event)| (place(&event), event));
-        return Ok(found.then(|| ReadAgain {
-            events: events.collect(),
-            last,
-            group_size,
-        }));
+        let read = shared.log.read(m, had.stream, had.position, limit).await?;
+        let mut at_place = read.into_iter().filter(|one| one.position == had.position);
+        let event = at_place.next().and_then(event_of);
+        let Some(event) = event.filter(|event| event.id == had.id) else {
+            return Ok(None);
+        };
+        let place = event.group.as_ref().map_or(1, |group| group.seq);
+        again.group_size = event.group.as_ref().map_or(1, |group| group.size.max(1));
+        again.last = again.last.max(had.position);
+        again.events.push((place, event));
     }
+    again.events.sort_by_key(|(place, _)| *place);
+    Ok(Some(again))
+}
+
+/// An operator's correction took its place.
+fn is_corrected(had: &HadEvent) -> bool {
+    had.outcome == Outcome::Skipped as i32 && had.reason.starts_with(CORRECTED)
 }
