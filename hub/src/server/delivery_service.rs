@@ -49,9 +49,8 @@ async fn attach(
     out: &mpsc::Sender<AttachResponse>,
 ) -> Result<Attached, Failure> {
     let own = subscription_id(&town.municipality, &hello.system);
-    let overviews = town.overviews().await;
-    for overview in &overviews {
-        let row = &overview.row;
+    let rows = town.rows().await?;
+    for row in &rows {
         let of_system = row.id == own || row.id.starts_with(&format!("{own}~"));
         let bound = row
             .binding()
@@ -90,7 +89,7 @@ async fn attach(
         }
     }
     let (product, system) = (&hello.product, &hello.system);
-    let elsewhere = overviews.iter().map(|overview| &overview.row).find(|row| {
+    let elsewhere = rows.iter().find(|row| {
         let binding = row.binding();
         row.system != *system && binding.is_some_and(|binding| binding.product == *product)
     });

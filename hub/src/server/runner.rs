@@ -111,7 +111,7 @@ pub enum Command {
     /// Replays were started or stopped: look again.
     Replays,
     /// Show the state.
-    Overview(oneshot::Sender<Overview>),
+    Overview(Box<SubscriptionRow>, oneshot::Sender<Overview>),
 }
 
 /// What came before a runner.
@@ -355,8 +355,8 @@ impl State {
                 }
             }
             Command::Replays => self.look_for_replay = true,
-            Command::Overview(reply) => {
-                let overview = self.overview().await;
+            Command::Overview(row, reply) => {
+                let overview = self.overview(*row).await;
                 drop(reply.send(overview));
             }
         }

@@ -180,19 +180,32 @@ impl Town {
         lock(&self.runners).get(subscription).cloned()
     }
 
-    /// All subscriptions, by id.
+    /// Rows of all subscriptions, as the store has them.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn rows(&self) -> Result<Vec<SubscriptionRow>, StoreError> {
+        self.commons.store.subscriptions(&self.municipality).await
+    }
+
+    /// All subscriptions that are served, by id. The runners are asked all at once: one that is
+    /// busy delays the answer by its own step and not by those of all the others.
     pub async fn overviews(&self) -> Vec<Overview> {
-        let mut runners: Vec<Runner> = lock(&self.runners).values().cloned().collect();
-        runners.sort_by(|a, b| a.id.cmp(&b.id));
-        let mut overviews = Vec::with_capacity(runners.len());
-        for runner in runners {
+        let rows = self.rows().await.unwrap_or_default();
+        let mut answers = Vec::with_capacity(rows.len());
+        for row in rows {
+            let Some(runner) = self.runner(&row.id) else {
+                continue;
+            };
             let (reply, answer) = oneshot::channel();
-            if runner.commands.send(Command::Overview(reply)).await.is_ok()
-                && let Ok(overview) = answer.await
-            {
-                overviews.push(overview);
+            let ask = Command::Overview(Box::new(row), reply);
+            if runner.commands.send(ask).await.is_ok() {
+                answers.push(answer);
             }
         }
+        let answered = futures::future::join_all(answers).await;
+        let mut overviews: Vec<Overview> = answered.into_iter().flatten().collect();
+        overviews.sort_by(|a, b| a.row.id.cmp(&b.row.id));
         overviews
     }
 
@@ -410,20 +423,14 @@ impl Town {
 
     /// Waits until everything before the cut is closed at the old product.
     async fn wait_closed_out(&self, own: &str, cut: Position) -> Result<OutcomeTally, Failure> {
-        let Some(runner) = self.runner(own) else {
-            return Err(not_found("subscription", own));
-        };
         loop {
-            let (reply, answer) = oneshot::channel();
-            let stopped = || Failure::from(PublishError::Stopped);
-            runner
-                .commands
-                .send(Command::Overview(reply))
-                .await
-                .map_err(|_| stopped())?;
-            let overview = answer.await.map_err(|_| stopped())?;
-            if overview.row.live.position >= cut {
-                return Ok(overview.row.tally);
+            let row = self.rows().await?.into_iter().find(|row| row.id == own);
+            let row = row.ok_or_else(|| not_found("subscription", own))?;
+            if row.live.position >= cut {
+                return Ok(row.tally);
+            }
+            if self.commons.stop.is_cancelled() {
+                return Err(PublishError::Stopped.into());
             }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }

@@ -25,10 +25,9 @@ pub struct Overview {
 }
 
 impl State {
-    pub(super) async fn overview(&self) -> Overview {
+    /// Adds to the row, as it stands in the store, what only the runner knows.
+    pub(super) async fn overview(&self, row: SubscriptionRow) -> Overview {
         let m = &self.shared.municipality;
-        let rows = self.shared.store.subscriptions(m).await.unwrap_or_default();
-        let row = rows.into_iter().find(|row| row.id == self.row.id);
         let mut lag = 0;
         for stream in Stream::ALL {
             let next = self
@@ -40,7 +39,7 @@ impl State {
             lag += next.saturating_sub(self.row.cursor(stream).position.0);
         }
         Overview {
-            row: row.unwrap_or_else(|| self.row.clone()),
+            row,
             attached: self
                 .session
                 .as_ref()
