@@ -134,6 +134,22 @@ pub fn find(name: &str) -> Option<Row> {
         .find(|row| row.name.eq_ignore_ascii_case(name))
 }
 
+/// Runs a row once; what it left is kept when it does not pass.
+///
+/// # Errors
+/// When the row is unknown, cannot run or does not pass.
+pub async fn passes(name: &str, count: u32, seed: u64) -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("musubi-row-").tempdir()?;
+    let row = find(name).ok_or_else(|| anyhow::anyhow!("there is no row {name}"))?;
+    let report = (row.run)(Ctx::new(folder.path(), count, seed)).await?;
+    println!("{name} {}\n{report:#?}", report.line());
+    if !report.passed() {
+        let kept = folder.keep();
+        anyhow::bail!("kept in {}: {report:#?}", kept.display());
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,24 +5,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
-use musubi_faults::row::{Ctx, find};
-
 const SEED: u64 = 20_261_124;
 
 async fn passes(name: &str, count: u32) {
-    let folder = tempfile::Builder::new()
-        .prefix("musubi-row-")
-        .tempdir()
-        .unwrap();
-    let row = find(name).unwrap();
-    let report = (row.run)(Ctx::new(folder.path(), count, SEED))
-        .await
-        .unwrap();
-    println!("{name} {}\n{report:#?}", report.line());
-    if !report.passed() {
-        let kept = folder.keep();
-        panic!("kept in {}: {report:#?}", kept.display());
-    }
+    musubi_faults::row::passes(name, count, SEED).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,23 +5,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
-use musubi_faults::row::{Ctx, find};
-
 const SEED: u64 = 20_260_401;
 
 async fn passes(name: &str, count: u32) {
-    let folder = tempfile::Builder::new()
-        .prefix("musubi-row-")
-        .tempdir()
-        .unwrap();
-    let row = find(name).unwrap();
-    let ctx = Ctx::new(folder.path(), count, SEED);
-    let report = (row.run)(ctx).await.unwrap();
-    println!("{name} {}\n{report:#?}", report.line());
-    if !report.passed() {
-        let kept = folder.keep();
-        panic!("kept in {}: {report:#?}", kept.display());
-    }
+    musubi_faults::row::passes(name, count, SEED).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
