@@ -7,6 +7,7 @@ use musubi_proto::hub::v1::{
 use musubi_proto::standard::resident::v1::ResidentMovedWithin;
 use prost::Message;
 
+use super::replay::without_moves;
 use super::stage::{Adapter, Hub, TOWN, failed, ids, moved, until};
 
 pub(crate) const PENSION: &str = "142042/026";
@@ -228,5 +229,32 @@ async fn a_case_shows_every_hop_of_an_event() {
     let error = hub.admin().get_case(case("0000009999")).await.unwrap_err();
     assert_eq!(failed(&error).0, "NOT_FOUND");
     assert!(!error.message().contains("0000009999"));
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_taken_away_meanwhile_does_not_go_out_with_a_retry() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(folder.path()).await;
+    hub.bind("026", "hinoki").await;
+    let mut hinoki = Adapter::attach(&hub, "026", "hinoki").await;
+    let published = refuse(&hub, &mut hinoki).await;
+    hub.stop().await;
+    let hub = Hub::configured(folder.path(), without_moves(folder.path())).await;
+    let mut hinoki = Adapter::attach(&hub, "026", "hinoki").await;
+    assert_eq!(retry(&hub, 1).await, 3);
+    for expected in [0, 1, 3] {
+        let delivery = hinoki.delivery().await;
+        let unit = &delivery.units[0];
+        assert_eq!((unit.withheld, unit.events.len()), (true, 0));
+        assert_eq!(unit.idempotency_key, published[expected]);
+        hinoki
+            .answer(&delivery, Outcome::NotRelevant, "WITHHELD")
+            .await;
+    }
+    hub.wait_for(PENSION, "nothing is parked", |found| {
+        found.counts.unwrap().not_relevant == 3
+    })
+    .await;
     hub.stop().await;
 }

@@ -173,7 +173,7 @@ pub(super) async fn get(
         .map_err(|_| unreadable("parked unit"))?;
     let unit = Unit::decode(&bytes[..]).map_err(|_| unreadable("parked unit"))?;
     let shared = town.shared();
-    let grants = shared.grants.borrow().at(key.stream, row.position).cloned();
+    let grants = shared.grants.borrow().latest().cloned();
     let grants = grants.ok_or_else(missing)?;
     let group = unit.events.first().and_then(|event| event.group.as_ref());
     let group_size = group.map_or(1, |group| group.size);

@@ -138,12 +138,8 @@ impl State {
     fn parked_work(&self, row: &ParkedRow) -> Option<Work<Arc<Payload>>> {
         let bytes = row.content.clone().open().ok()?;
         let unit = Unit::decode(&bytes[..]).ok()?;
-        let grants = self
-            .shared
-            .grants
-            .borrow()
-            .at(row.key.stream, row.position)
-            .cloned()?;
+        // A retry can come weeks later: what was taken away meanwhile must not go out with it.
+        let grants = self.shared.grants.borrow().latest().cloned()?;
         let first = unit.events.first()?;
         let group_size = first.group.as_ref().map_or(1, |group| group.size);
         let protection = unit.events.iter().all(|event| is_protection(&event.r#type));

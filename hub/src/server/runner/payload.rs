@@ -25,7 +25,8 @@ pub struct Payload {
     pub position: Position,
     /// Events of the whole unit.
     pub group_size: u32,
-    /// Grants that hold at the position.
+    /// Grants that hold at the position; for what is delivered later on an operator's word or from
+    /// the parked ones, the newest.
     pub grants: Arc<GrantTable>,
     /// Delivered once more on an operator's word; the newest grants hold.
     pub replay: Option<Replay>,
