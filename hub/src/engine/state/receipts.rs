@@ -311,14 +311,14 @@ impl<P: Clone + AfterImage> Engine<P> {
     /// the lanes of its other subjects goes on.
     fn park(&mut self, id: u64, parking: Parking, decisions: &mut Vec<Decision<P>>) {
         let mut parking = Some(parking);
-        let mut last: HashMap<Subject, u64> = HashMap::new();
+        let mut last: HashMap<Subject, (u64, UnitKey)> = HashMap::new();
         let mut next = Some(id);
         while let Some(id) = next {
             let Some(item) = self.remove(id) else { return };
             self.set_parked(&item.work);
             self.close_run(item.work.key, decisions);
             for subject in &item.work.subjects {
-                last.insert(subject.clone(), id);
+                last.insert(subject.clone(), (id, item.work.key));
             }
             // A unit that came out of the parked ones and waits again still lies there.
             if parking.is_some() || item.origin != Origin::Parked {
@@ -332,13 +332,21 @@ impl<P: Clone + AfterImage> Engine<P> {
         }
     }
 
-    /// The oldest item behind what was parked that is not on its way to the product. Items of a
-    /// lane stand in the order of their ids.
-    fn first_behind(&self, parked: &HashMap<Subject, u64>) -> Option<u64> {
-        let behind = |(subject, last): (&Subject, &u64)| {
+    /// The oldest item behind what was parked that is not on its way to the product. Within a
+    /// stream the log says what stands behind: protection is seen before what stands before it, and
+    /// a former run goes to the front. Across streams it is the order of reading.
+    fn first_behind(&self, parked: &HashMap<Subject, (u64, UnitKey)>) -> Option<u64> {
+        let behind = |(subject, (last, at)): (&Subject, &(u64, UnitKey))| {
             let lane = self.lanes.get(&(subject.clone(), false))?;
             let mut ids = lane.iter().copied();
-            ids.find(|id| id > last && !self.in_flight(*id))
+            ids.find(|id| {
+                let key = self.items.get(id).map(|item| item.work.key);
+                let later = key.is_some_and(|key| match key.stream == at.stream {
+                    true => key > *at,
+                    false => id > last,
+                });
+                later && !self.in_flight(*id)
+            })
         };
         parked.iter().filter_map(behind).min()
     }

@@ -147,3 +147,15 @@ fn a_subject_stays_parked_over_a_restart_from_its_first_parked_unit_on() {
     assert_eq!(bench.live(&["A"]).waiting, [live(4)]);
     assert_eq!(bench.live(&["C"]).delivered, [[live(5)]]);
 }
+
+#[test]
+fn protection_that_is_seen_ahead_and_refused_parks_nothing_that_stands_before_it() {
+    let mut bench = Bench::new();
+    let measure = protection(key(Stream::Live, 3, 1), "A");
+    bench.step(Input::Ahead(vec![measure.clone()]));
+    bench.live(&["A"]);
+    bench.live(&["A"]);
+    let seen = bench.answer(measure.key, &refusal("NO_FLAG"));
+    assert_eq!((seen.rejected, seen.waiting), (vec![measure.key], vec![]));
+    assert_eq!(bench.answer(live(1), &applied()).delivered, [[live(2)]]);
+}
