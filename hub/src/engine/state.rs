@@ -402,18 +402,18 @@ impl<P: Clone + AfterImage> Engine<P> {
     ) {
         for work in works {
             // Asked for twice, it is delivered once; what lies parked comes back as parked.
-            let open = self.holds(work.key);
+            if self.holds(work.key) {
+                continue;
+            }
             let again = origin == Origin::Replay;
-            if again && !open && self.stands_behind_parked(&work) {
+            if again && self.stands_behind_parked(&work) {
                 // What was refused of a replay must not end as the product's last state.
                 decisions.push(Decision::Park {
                     work,
                     attempt: 0,
                     parking: Parking::Waiting,
                 });
-            } else if again && (open || self.is_parked(&work)) {
-                decisions.push(Decision::NotReplayed(work.key));
-            } else if !open {
+            } else if !again || !self.is_parked(&work) {
                 self.enqueue(work, origin);
             }
         }

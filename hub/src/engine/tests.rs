@@ -121,7 +121,6 @@ struct Seen {
     dead: Vec<UnitKey>,
     /// Deliveries whose former outcome is unknown.
     asked: Vec<UnitKey>,
-    not_replayed: Vec<UnitKey>,
     /// Attempt of each delivery.
     attempt: Vec<u32>,
 }
@@ -176,7 +175,6 @@ impl Bench {
                     Parking::Due(after, _) => seen.due.push((work.key, after)),
                     Parking::Dead(_) => seen.dead.push(work.key),
                 },
-                Decision::NotReplayed(key) => seen.not_replayed.push(key),
                 Decision::Attempts(key, count) => seen.attempts.push((key, count)),
                 Decision::RunClosed(run) => seen.closed.push(run),
                 Decision::Paused(_, reason) => seen.paused.push(reason),

@@ -219,8 +219,6 @@ pub enum Decision<P> {
         /// Why.
         parking: Parking,
     },
-    /// A unit is not replayed: it is under way, or its subject is parked and comes later.
-    NotReplayed(UnitKey),
     /// The next attempt of a unit has this number.
     Attempts(UnitKey, u32),
     /// A run was answered.

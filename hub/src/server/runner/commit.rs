@@ -119,7 +119,6 @@ impl State {
                     delta.attempts.push((key, attempts));
                 }
                 Decision::RunClosed(run) => delta.runs_close.push(run),
-                Decision::NotReplayed(_) => {}
                 Decision::Paused(by, reason) => {
                     telemetry::paused(&self.row, &product, &reason);
                     delta.paused = Some(Some(Pause { by, reason }));

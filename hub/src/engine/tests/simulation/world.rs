@@ -511,7 +511,6 @@ impl World {
                 }
                 Decision::RunClosed(run) => closed.push(run),
                 Decision::Paused(..) => self.paused = true,
-                Decision::NotReplayed(_) => {}
             }
         }
         let stored = &mut self.stored;
