@@ -98,6 +98,7 @@ fn wire_subscription(overview: &Overview) -> Subscription {
     let done = tally.applied
         + tally.duplicate
         + tally.superseded
+        + tally.skipped
         + tally.not_relevant
         + tally.pending_review;
     Subscription {
@@ -116,6 +117,7 @@ fn wire_subscription(overview: &Overview) -> Subscription {
             applied: tally.applied,
             duplicate: tally.duplicate,
             superseded: tally.superseded,
+            skipped: tally.skipped,
             not_relevant: tally.not_relevant,
             pending_review: tally.pending_review,
             rejected: tally.rejected,

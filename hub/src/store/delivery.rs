@@ -97,6 +97,8 @@ pub struct OutcomeTally {
     pub duplicate: u64,
     /// Superseded, also by a swap.
     pub superseded: u64,
+    /// Skipped by an operator.
+    pub skipped: u64,
     /// Not relevant.
     pub not_relevant: u64,
     /// Pending review.

@@ -74,7 +74,10 @@ async fn a_skipped_unit_ends_visibly_and_what_waits_behind_it_goes_on_in_order()
     let folder = tempfile::tempdir().unwrap();
     let (hub, mut hinoki) = started(folder.path()).await;
     let published = refuse(&hub, &mut hinoki).await;
+    let before = hub.subscription(PENSION).await.counts.unwrap();
     let skipped = hub.admin().skip_parked(skip(1)).await.unwrap().into_inner();
+    let counts = hub.subscription(PENSION).await.counts.unwrap();
+    assert_eq!((counts.skipped, counts.received), (1, before.received));
     assert_eq!((skipped.freed, skipped.skipped.unwrap().sequence), (2, 1));
     for expected in [1, 3] {
         let delivery = hinoki.delivery().await;

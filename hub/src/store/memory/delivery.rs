@@ -160,6 +160,7 @@ impl Subscription {
         sum.applied += tally.applied;
         sum.duplicate += tally.duplicate;
         sum.superseded += tally.superseded;
+        sum.skipped += tally.skipped;
         sum.not_relevant += tally.not_relevant;
         sum.pending_review += tally.pending_review;
     }
@@ -172,6 +173,7 @@ fn count(tally: &mut OutcomeTally, done: &Done) {
         Ok(Outcome::Applied) => tally.applied += events,
         Ok(Outcome::Duplicate) => tally.duplicate += events,
         Ok(Outcome::Superseded | Outcome::SupersededBySwap) => tally.superseded += events,
+        Ok(Outcome::Skipped) => tally.skipped += events,
         Ok(Outcome::NotRelevant) => tally.not_relevant += events,
         Ok(Outcome::PendingReview) => tally.pending_review += events,
         _ => {}

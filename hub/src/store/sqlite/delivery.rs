@@ -166,6 +166,7 @@ async fn tally_of(
             Ok(Outcome::NotRelevant) => tally.not_relevant += events,
             Ok(Outcome::PendingReview) => tally.pending_review += events,
             Ok(Outcome::Superseded | Outcome::SupersededBySwap) => tally.superseded += events,
+            Ok(Outcome::Skipped) => tally.skipped += events,
             // A refusal counts as long as its events are parked.
             _ => {}
         }
