@@ -18,7 +18,7 @@ mod replay;
 mod writer;
 
 /// Version of the file's shape; a file of a newer version is refused.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// Store in one SQLite file.
 #[derive(Debug)]
