@@ -17,7 +17,7 @@ use crate::clock::now_ms;
 use crate::engine::Delivery;
 use crate::event::{Event, Stream};
 use crate::server::runner::Payload;
-use crate::store::{Done, ParkedRow, SubscriptionRow};
+use crate::store::{Done, ParkedRow, PausedBy, SubscriptionRow};
 
 /// One attempt, from the sending to its receipt.
 pub(crate) struct Attempt {
@@ -181,11 +181,15 @@ pub(crate) fn retried(row: &SubscriptionRow, product: &str, attempt: u32) {
     );
 }
 
-/// A binding stopped, or goes on when the reason is empty.
-pub(crate) fn paused(row: &SubscriptionRow, product: &str, reason: &str) {
-    if reason.is_empty() {
-        return;
-    }
+/// A binding stopped.
+pub(crate) fn paused(row: &SubscriptionRow, product: &str, by: PausedBy, reason: &str) {
+    let next = match by {
+        PausedBy::Adapter => "the adapter asked to stop: mend its configuration and start it again",
+        PausedBy::Hub => "the product refuses everybody: mend it, then `musubi resume`",
+        PausedBy::Operator => "`musubi resume` lets it go on",
+    };
+    // The hub says behind its own reason which refusal it was.
+    let reason = reason.split_once(':').map_or(reason, |(first, _)| first);
     let reason = label::reason(reason);
     let mut labels = labels(row, product);
     labels.push(KeyValue::new("reason", reason.to_owned()));
@@ -195,7 +199,7 @@ pub(crate) fn paused(row: &SubscriptionRow, product: &str, reason: &str) {
         subscription = row.id,
         product,
         reason,
-        "delivery.paused: the adapter asked to stop; mend its configuration and start it again"
+        "delivery.paused: {next}"
     );
 }
 

@@ -120,7 +120,7 @@ impl State {
                 }
                 Decision::RunClosed(run) => delta.runs_close.push(run),
                 Decision::Paused(by, reason) => {
-                    telemetry::paused(&self.row, &product, &reason);
+                    telemetry::paused(&self.row, &product, by, &reason);
                     delta.paused = Some(Some(Pause { by, reason }));
                 }
             }
