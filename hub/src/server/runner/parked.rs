@@ -94,9 +94,31 @@ impl State {
         Ok(self.offer_parked(&rows, HashMap::new()) > 0)
     }
 
-    fn offer_parked(&mut self, rows: &[ParkedRow], left: HashMap<Subject, UnitKey>) -> usize {
-        let works = rows.iter().filter_map(|row| self.parked_work(row));
-        let works: Vec<_> = works.collect();
+    /// Offers units in order. One whose copy cannot be read stays where it is, and what stands
+    /// behind it with it.
+    fn offer_parked(&mut self, rows: &[ParkedRow], mut left: HashMap<Subject, UnitKey>) -> usize {
+        let mut unreadable: HashMap<Subject, UnitKey> = HashMap::new();
+        let mut works = Vec::with_capacity(rows.len());
+        for row in rows {
+            let mut subjects = row.subjects.iter();
+            let behind = subjects.any(|subject| unreadable.contains_key(subject));
+            match self.parked_work(row).filter(|_| !behind) {
+                Some(work) => works.push(work),
+                None => {
+                    tracing::error!(
+                        subscription = self.row.id,
+                        sequence = row.key.sequence,
+                        behind,
+                        "a parked unit's copy cannot be read, or stands behind one; it stays parked"
+                    );
+                    let subjects = row.subjects.iter().cloned();
+                    subjects.for_each(|subject| {
+                        unreadable.entry(subject).or_insert(row.key);
+                    });
+                }
+            }
+        }
+        left.extend(unreadable);
         let count = works.len();
         let now = self.now();
         if let Some(session) = self.session.as_mut() {
