@@ -99,17 +99,6 @@ fn a_port_in_use_is_named() {
 }
 
 #[tokio::test]
-async fn a_data_folder_in_use_is_named_and_its_hub_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut hub = Hub::start(folder.path()).await.unwrap();
-    let data = text(&folder.path().join("hub"));
-    let arguments = ["serve", "--data", &data, "--listen", "127.0.0.1:0"];
-    refused(folder.path(), &arguments, &[&data, "in use"]);
-    hub.process().must_run().unwrap();
-    hub.client().unwrap().subscriptions().await.unwrap();
-}
-
-#[tokio::test]
 async fn a_data_folder_of_a_newer_version_is_named_and_left_alone() {
     for name in ["log.sqlite", "store.sqlite"] {
         let folder = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod data;
 pub mod dice;
+pub mod disk;
 pub mod history;
 pub mod judged;
 pub mod load;

@@ -69,6 +69,14 @@ pub struct RowReport {
 }
 
 impl RowReport {
+    /// A row that this machine cannot play, and what it lacks.
+    pub fn cannot(what: impl ToString) -> Self {
+        Self {
+            cannot: vec![what.to_string()],
+            ..Self::default()
+        }
+    }
+
     /// Adds what another part of the row came to.
     pub fn add(&mut self, other: Self) {
         self.injected += other.injected;

@@ -10,6 +10,7 @@ pub mod hub;
 pub mod network;
 pub mod overload;
 pub mod random;
+pub mod storage;
 pub mod vendor;
 
 use crate::row::Row;
@@ -20,6 +21,7 @@ pub const ALL: &[&[Row]] = &[
     adapter::ROWS,
     exchange::ROWS,
     random::ROWS,
+    storage::ROWS,
     vendor::ROWS,
     network::ROWS,
     data::ROWS,

@@ -3,20 +3,122 @@
 //! Must never pass when an event is lost, or stands in the log twice.
 //! Read next: `hub/src/backup.rs`.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
-
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use musubi_e2e::Hub;
-use musubi_e2e::event::moved;
 use musubi_e2e::hub::Client;
 use musubi_e2e::process::musubi;
-use musubi_e2e::receiver::{Receiver, Recorder};
+use musubi_e2e::receiver::Receiver;
 use musubi_proto::hub::v1::unit_answer::Answer;
 use musubi_proto::hub::v1::{Capabilities, Event, Stream};
 use serde_json::Value;
+
+use super::{PRODUCT, SYSTEM, version};
+use crate::dice::Dice;
+use crate::load::Taker;
+use crate::row::{Ctx, RowReport};
+
+/// Events before the backup, and after it, at most.
+const EVENTS_MAX: u64 = 40;
+
+pub(super) async fn restored(ctx: Ctx) -> RowReport {
+    let mut report = RowReport::default();
+    let mut dice = Dice::new(ctx.seed);
+    for number in 0..ctx.count {
+        let (before, after) = (1 + dice.below(EVENTS_MAX), 1 + dice.below(EVENTS_MAX));
+        let within = ctx.within(&format!("{number}"));
+        let events = (1..=before + after).map(|number| version(number as u32));
+        let events: Vec<Event> = events.collect();
+        report.add(restored_once(&within, events.split_at(before as usize)).await);
+    }
+    changed_backup(&ctx.within("changed")).await;
+    report.injected += 1;
+    report
+}
+
+async fn restored_once(ctx: &Ctx, (before, after): (&[Event], &[Event])) -> RowReport {
+    let (first, second) = (ctx.folder.join("first"), ctx.folder.join("second"));
+    let copy = ctx.folder.join("backup");
+    let (old, data) = (first.join("hub"), second.join("hub"));
+    let mut hub = Hub::start(&first).await.unwrap();
+    let client = hub.client().unwrap();
+    client.bind(SYSTEM, PRODUCT).await.unwrap();
+    let mut taker = Taker::start(client.clone(), SYSTEM, PRODUCT);
+    publish(&client, before).await;
+    client.wait_until_delivered(&[SYSTEM]).await.unwrap();
+    let taken = run(&["backup"], &[("--data", &old), ("--out", &copy)]).unwrap();
+    assert_eq!(taken["manifest"]["incarnation"], 1);
+    publish(&client, after).await;
+    client.wait_until_delivered(&[SYSTEM]).await.unwrap();
+    let last = logged(&client).await.last().unwrap().1;
+    hub.process().kill().unwrap();
+
+    let folders = [
+        ("--from", copy.as_path()),
+        ("--data", &data),
+        ("--instead-of", &old),
+    ];
+    let restored = run(&["restore"], &folders).unwrap();
+    assert_eq!(restored["incarnation"], 2);
+    let missing = restored["missing"].as_array().unwrap();
+    assert_eq!(missing.len(), 1, "{missing:?}");
+    assert_eq!(missing[0]["stream"], "live");
+    assert_eq!(missing[0]["from"], last - (after.len() as u64 - 1));
+    assert_eq!(missing[0]["to"], last);
+
+    let hub = Hub::start(&second).await.unwrap();
+    let client = hub.client().unwrap();
+    let receiver = Receiver::attach(&client, SYSTEM, PRODUCT, Capabilities::default())
+        .await
+        .unwrap();
+    assert_eq!(receiver.welcome().incarnation, 2);
+    drop(receiver);
+    assert_eq!(ids(&logged(&client).await), names(before));
+    // The source sends everything again, under the same ids.
+    let all = [before, after].concat();
+    let duplicates = publish(&client, &all).await;
+    let expected = [vec![true; before.len()], vec![false; after.len()]].concat();
+    assert_eq!(duplicates, expected);
+    assert_eq!(ids(&logged(&client).await), names(&all));
+    // The product has more than the hub: it gets the same keys again, and nothing goes back.
+    taker.replace(client.clone(), SYSTEM, PRODUCT);
+    client.wait_until_delivered(&[SYSTEM]).await.unwrap();
+    let journal = taker.journal();
+    let effects: Vec<_> = journal.effects.into_iter().map(|effect| effect.0).collect();
+    assert_eq!(effects, names(&all));
+    assert!(journal.repeated >= after.len() as u64);
+    RowReport {
+        injected: 1,
+        published: all.len() as u64,
+        delivered: effects.len() as u64,
+        ..RowReport::default()
+    }
+}
+
+/// A folder in use and a backup that changed are refused by name.
+async fn changed_backup(ctx: &Ctx) {
+    let copy = ctx.folder.join("backup");
+    let data = ctx.folder.join("hub");
+    let hub = Hub::start(&ctx.folder).await.unwrap();
+    let client = hub.client().unwrap();
+    publish(&client, &[version(1)]).await;
+    run(&["backup"], &[("--data", &data), ("--out", &copy)]).unwrap();
+
+    let refused = run(&["backup"], &[("--data", &data), ("--out", &copy)]).unwrap_err();
+    assert!(refused.contains("not empty"), "{refused}");
+    let refused = run(&["restore"], &[("--from", &copy), ("--data", &data)]).unwrap_err();
+    assert!(refused.contains("not empty"), "{refused}");
+    let log = copy.join("log.sqlite");
+    let mut content = fs::read(&log).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    fs::write(&log, content).unwrap();
+    let new = ctx.folder.join("new");
+    let refused = run(&["restore"], &[("--from", &copy), ("--data", &new)]).unwrap_err();
+    assert!(refused.contains("log.sqlite"), "{refused}");
+    assert!(!new.exists());
+}
 
 /// Runs a command on folders; its answer as JSON, or the line of its refusal.
 fn run(arguments: &[&str], folders: &[(&str, &Path)]) -> Result<Value, String> {
@@ -46,112 +148,17 @@ async fn publish(client: &Client, events: &[Event]) -> Vec<bool> {
         .collect()
 }
 
-async fn logged(client: &Client) -> Vec<String> {
+/// Ids of the log in its order, with their positions.
+async fn logged(client: &Client) -> Vec<(String, u64)> {
     let stored = client.log(Stream::Live).await.unwrap();
-    stored
-        .into_iter()
-        .map(|one| one.event.unwrap().id)
-        .collect()
+    let place = |one: musubi_proto::hub::v1::StoredEvent| (one.event.unwrap().id, one.position);
+    stored.into_iter().map(place).collect()
 }
 
-/// Takes what is there to be delivered; the ids.
-async fn deliver(client: &Client) -> BTreeSet<String> {
-    let recorder = Recorder::start(client, "010", "kaede", Capabilities::default())
-        .await
-        .unwrap();
-    client.wait_until_delivered(&["010"]).await.unwrap();
-    let book = recorder.book().unwrap();
-    book.into_values().map(|received| received.id).collect()
+fn ids(logged: &[(String, u64)]) -> Vec<String> {
+    logged.iter().map(|one| one.0.clone()).collect()
 }
 
-#[tokio::test]
-async fn a_restored_hub_says_what_it_lacks_and_gets_it_again_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
-    let copy = folder.path().join("backup");
-    let mut hub = Hub::start(&first).await.unwrap();
-    let client = hub.client().unwrap();
-    client.bind("010", "kaede").await.unwrap();
-    let all: Vec<Event> = (1..=20)
-        .map(|version| moved("0000012345", version).unwrap())
-        .collect();
-    let (before, after) = all.split_at(10);
-    publish(&client, before).await;
-    let mut applied = deliver(&client).await;
-
-    let taken = run(
-        &["backup"],
-        &[("--data", &first.join("hub")), ("--out", &copy)],
-    )
-    .unwrap();
-    assert_eq!(taken["manifest"]["incarnation"], 1);
-    publish(&client, after).await;
-    let last = client
-        .log(Stream::Live)
-        .await
-        .unwrap()
-        .last()
-        .unwrap()
-        .position;
-    applied.extend(deliver(&client).await);
-    assert_eq!(applied.len(), all.len());
-    hub.process().kill().unwrap();
-
-    let data = second.join("hub");
-    let old = first.join("hub");
-    let folders = [
-        ("--from", copy.as_path()),
-        ("--data", &data),
-        ("--instead-of", &old),
-    ];
-    let restored = run(&["restore"], &folders).unwrap();
-    assert_eq!(restored["incarnation"], 2);
-    let missing = &restored["missing"][0];
-    assert_eq!(missing["stream"], "live");
-    assert_eq!(missing["from"], last - 9);
-    assert_eq!(missing["to"], last);
-    assert_eq!(restored["missing"].as_array().unwrap().len(), 1);
-
-    let hub = Hub::start(&second).await.unwrap();
-    let client = hub.client().unwrap();
-    let receiver = Receiver::attach(&client, "010", "kaede", Capabilities::default())
-        .await
-        .unwrap();
-    assert_eq!(receiver.welcome().incarnation, 2);
-    drop(receiver);
-    let ids = |events: &[Event]| -> Vec<String> { events.iter().map(|e| e.id.clone()).collect() };
-    assert_eq!(logged(&client).await, ids(before));
-    // The source sends everything again, under the same ids.
-    let duplicates = publish(&client, &all).await;
-    assert_eq!(duplicates, [[true; 10], [false; 10]].concat());
-    assert_eq!(logged(&client).await, ids(&all));
-    let again = deliver(&client).await;
-    // What the product gets once more, it has under the same key.
-    assert!(ids(after).iter().all(|id| again.contains(id)));
-    assert!(again.is_subset(&applied));
-}
-
-#[tokio::test]
-async fn a_backup_that_changed_and_a_folder_in_use_are_refused_by_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("backup");
-    let data = folder.path().join("hub");
-    let hub = Hub::start(folder.path()).await.unwrap();
-    let client = hub.client().unwrap();
-    publish(&client, &[moved("0000012345", 1).unwrap()]).await;
-    run(&["backup"], &[("--data", &data), ("--out", &copy)]).unwrap();
-
-    let refused = run(&["backup"], &[("--data", &data), ("--out", &copy)]).unwrap_err();
-    assert!(refused.contains("not empty"), "{refused}");
-    let refused = run(&["restore"], &[("--from", &copy), ("--data", &data)]).unwrap_err();
-    assert!(refused.contains("not empty"), "{refused}");
-    let log = copy.join("log.sqlite");
-    let mut content = fs::read(&log).unwrap();
-    let middle = content.len() / 2;
-    content[middle] ^= 1;
-    fs::write(&log, content).unwrap();
-    let new = folder.path().join("new");
-    let refused = run(&["restore"], &[("--from", &copy), ("--data", &new)]).unwrap_err();
-    assert!(refused.contains("log.sqlite"), "{refused}");
-    assert!(!new.exists());
+fn names(events: &[Event]) -> Vec<String> {
+    events.iter().map(|event| event.id.clone()).collect()
 }

@@ -1,0 +1,37 @@
+//! The rows about disks, files and backups, each once in the test run with a small count.
+//! `cargo xtask faults <row>` runs the same with any count and seed.
+//! Must never pass a row that injected nothing.
+//! Read next: `src/rows/storage.rs`.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+const SEED: u64 = 20_260_401;
+
+async fn passes(name: &str, count: u32) {
+    musubi_faults::row::passes(name, count, SEED).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b2_a_full_disk_refuses_publishes_loses_none_and_takes_them_again_when_there_is_room() {
+    passes("B2", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b4_a_failed_write_or_flush_ends_the_hub_and_no_acknowledgement_is_lost() {
+    passes("B4", 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b6_a_damaged_file_is_named_and_never_read_as_another() {
+    passes("B6", 51).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b8_a_restored_hub_says_what_it_lacks_and_gets_it_again_once() {
+    passes("B8", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b9_a_second_hub_on_a_data_folder_does_not_start_and_the_first_goes_on() {
+    passes("B9", 1).await;
+}
