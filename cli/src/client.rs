@@ -78,6 +78,14 @@ impl Access {
         Ok(code)
     }
 
+    /// The municipality; empty when none is named.
+    pub(crate) fn municipality_or_all(&self) -> Result<String> {
+        match self.municipality {
+            None => Ok(String::new()),
+            Some(_) => self.municipality(),
+        }
+    }
+
     /// The token's text, when a file is named.
     pub(crate) fn token(&self) -> Result<Option<String>> {
         let Some(file) = &self.token_file else {

@@ -5,6 +5,7 @@
 
 pub(crate) mod acts;
 pub(crate) mod adapter;
+pub(crate) mod alarms;
 pub(crate) mod backup;
 pub(crate) mod bind;
 pub(crate) mod case;
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     /// Sources of events
     #[command(subcommand)]
     Source(source::SourceCommand),
+    /// List what is wrong now, since when, and what to do next
+    Alarms(alarms::Args),
     /// Units that the hub holds because a row broke a rule
     #[command(subcommand)]
     Held(held::HeldCommand),
@@ -110,6 +113,7 @@ impl Command {
             Self::Bind(args) => bind::run(args, access).await,
             Self::Settings(command) => command.run(access).await,
             Self::Source(command) => command.run(access).await,
+            Self::Alarms(args) => alarms::run(args, access).await,
             Self::Held(command) => command.run(access).await,
             Self::Parked(command) => command.run(access).await,
             Self::Stop(args) => stop::run(args, access).await,

@@ -22,5 +22,6 @@ pub mod engine;
 pub mod grants;
 pub mod project;
 
+pub mod alarms;
 pub mod server;
 mod telemetry;

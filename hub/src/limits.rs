@@ -146,3 +146,10 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 pub const CHECK_AT_START_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// When a publisher is asked to come again after it found the hub's disk full.
 pub const DISK_FULL_RETRY: Duration = Duration::from_secs(5);
+
+/// Time between two looks for what is wrong. A parked subject alarms within a minute.
+pub const ALARM_PERIOD: Duration = Duration::from_secs(10);
+/// Longest wait for what the runners know when alarms are looked for.
+pub const ALARM_ASK: Duration = Duration::from_secs(5);
+/// Age from which on a parked subject counts as left alone.
+pub const ALARM_PARKED_LONG: Duration = Duration::from_secs(3 * 24 * 60 * 60);

@@ -6,6 +6,7 @@
 use thiserror::Error;
 
 pub mod acts;
+pub mod alarms;
 #[cfg(test)]
 mod contract;
 pub mod delivery;
@@ -15,6 +16,7 @@ pub mod replay;
 pub mod sqlite;
 
 pub use acts::{ActRow, ActStore, NewAct, ParkedFilter};
+pub use alarms::{AlarmStore, Pile, Piles, StandingRow};
 pub use delivery::{
     BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, Done, HistoryRow, OutcomeTally,
     ParkedRow, ParkedState, Pause, PausedBy, RunRow, SubscriptionRow, UnitKey,
@@ -65,6 +67,6 @@ pub enum StoreError {
 }
 
 /// All roles of one backend.
-pub trait Store: PublishStore + DeliveryStore + ActStore + ReplayStore {}
+pub trait Store: PublishStore + DeliveryStore + ActStore + ReplayStore + AlarmStore {}
 
-impl<T: PublishStore + DeliveryStore + ActStore + ReplayStore> Store for T {}
+impl<T: PublishStore + DeliveryStore + ActStore + ReplayStore + AlarmStore> Store for T {}

@@ -15,6 +15,7 @@ macro_rules! line {
     };
 }
 
+mod alarms;
 mod closed;
 mod delivery;
 mod gauges;
@@ -24,6 +25,7 @@ mod publish;
 mod tests;
 mod trace;
 
+pub(crate) use alarms::{alarms, stable_reason};
 pub(crate) use delivery::{Attempt, closed, delivered, parked, paused, retried};
 pub(crate) use gauges::watch;
 pub(crate) use publish::{Appending, Publishing};

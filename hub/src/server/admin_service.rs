@@ -10,10 +10,10 @@ use musubi_proto::hub::v1::{
     ActKind, BindProductRequest, BindProductResponse, BindSourceRequest, BindSourceResponse,
     Binding, BindingState as WireBindingState, CutOverRequest, CutOverResponse, EditParkedRequest,
     EditParkedResponse, GetCaseRequest, GetCaseResponse, GetHeldRequest, GetHeldResponse,
-    GetParkedRequest, GetParkedResponse, ListActsRequest, ListActsResponse, ListHeldRequest,
-    ListHeldResponse, ListParkedRequest, ListParkedResponse, ListReplaysRequest,
-    ListReplaysResponse, ListSubscriptionsRequest, ListSubscriptionsResponse, OutcomeCounts,
-    PausedBy as WirePausedBy, ResumeRequest, ResumeResponse, RetryParkedRequest,
+    GetParkedRequest, GetParkedResponse, ListActsRequest, ListActsResponse, ListAlarmsRequest,
+    ListAlarmsResponse, ListHeldRequest, ListHeldResponse, ListParkedRequest, ListParkedResponse,
+    ListReplaysRequest, ListReplaysResponse, ListSubscriptionsRequest, ListSubscriptionsResponse,
+    OutcomeCounts, PausedBy as WirePausedBy, ResumeRequest, ResumeResponse, RetryParkedRequest,
     RetryParkedResponse, SetDeliverySettingsRequest, SetDeliverySettingsResponse,
     SkipParkedRequest, SkipParkedResponse, StartReplayRequest, StartReplayResponse,
     StopReplayRequest, StopReplayResponse, StopRequest, StopResponse, Subscription,
@@ -30,6 +30,7 @@ use crate::limits::{IDENTIFIER_CHARS_MAX, RECEIPT_TEXT_CHARS_MAX};
 use crate::store::{BindingRow, BindingState, NewAct, PausedBy, UnitKey};
 
 mod acts;
+mod alarms;
 mod cases;
 mod edit;
 mod held;
@@ -49,6 +50,14 @@ impl Admin {
         let m = municipality(code)?;
         caller.check(&m, Role::Operator, "")?;
         Ok(self.0.town(&m).await?)
+    }
+
+    /// The open municipalities that the caller of a request operates.
+    async fn towns<T>(&self, request: &Request<T>) -> Result<Vec<Arc<Town>>, Status> {
+        let caller = self.0.tokens.caller(request)?;
+        let mut towns = self.0.towns().await;
+        towns.retain(|town| caller.check(&town.municipality, Role::Operator, "").is_ok());
+        Ok(towns)
     }
 }
 
@@ -368,6 +377,19 @@ impl AdminService for Admin {
         let town = self.town(&request, &request.get_ref().municipality).await?;
         Ok(Response::new(
             acts::list(&self.0, &town, request.get_ref()).await?,
+        ))
+    }
+
+    async fn list_alarms(
+        &self,
+        request: Request<ListAlarmsRequest>,
+    ) -> Result<Response<ListAlarmsResponse>, Status> {
+        let towns = match request.get_ref().municipality.as_str() {
+            "" => self.towns(&request).await?,
+            code => vec![self.town(&request, code).await?],
+        };
+        Ok(Response::new(
+            alarms::list(&towns, request.get_ref()).await?,
         ))
     }
 

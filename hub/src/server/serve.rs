@@ -27,7 +27,7 @@ use super::delivery_service::Deliveries;
 use super::event_service::Events;
 use super::gate::Gate;
 use super::status::Failure;
-use super::town::{Commons, Town};
+use super::town::{Commons, Town, watch_alarms};
 use crate::event::{Municipality, Pseudonyms, Stream};
 use crate::grants::GrantTable;
 use crate::limits::{
@@ -114,7 +114,15 @@ impl Hub {
         }
         let town = Arc::new(Town::open(self.commons.clone(), m.clone()).await?);
         towns.insert(m.clone(), town.clone());
+        watch_alarms(town.clone());
         Ok(town)
+    }
+
+    /// Municipalities that are open, by code.
+    pub async fn towns(&self) -> Vec<Arc<Town>> {
+        let mut towns: Vec<_> = self.towns.lock().await.values().cloned().collect();
+        towns.sort_by(|a, b| a.municipality.cmp(&b.municipality));
+        towns
     }
 }
 

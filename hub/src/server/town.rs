@@ -23,9 +23,11 @@ use crate::settings::BindingSettings;
 use crate::store::{BindingState, OutcomeTally, Store, StoreError, SubscriptionRow};
 
 pub(crate) use acts::act_name;
+pub(crate) use alarms::{place as alarm_place, watch as watch_alarms};
 use apply::Applier;
 
 mod acts;
+mod alarms;
 mod apply;
 
 /// What all municipalities share.
@@ -68,6 +70,7 @@ pub struct Town {
     runners: Runners,
     /// One change of bindings at a time.
     changing: tokio::sync::Mutex<()>,
+    last_alarms: alarms::Last,
 }
 
 /// What a cut did.
@@ -147,6 +150,7 @@ impl Town {
             shared,
             runners,
             changing: tokio::sync::Mutex::new(()),
+            last_alarms: alarms::Last::default(),
         };
         town.renew_grants().await?;
         Ok(town)

@@ -274,6 +274,7 @@ macro_rules! suites {
 }
 
 mod acts;
+mod alarms;
 mod delivery;
 mod held;
 mod publish;

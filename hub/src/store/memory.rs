@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::event::Municipality;
 
 mod acts;
+mod alarms;
 mod delivery;
 mod publish;
 mod replay;
@@ -25,6 +26,7 @@ struct State {
     delivered: delivery::Delivered,
     acted: acts::Acted,
     replays: Vec<crate::store::ReplayRow>,
+    standing: HashMap<Municipality, Vec<crate::store::StandingRow>>,
 }
 
 impl MemoryStore {

@@ -12,13 +12,14 @@ use super::{Durability, StoreError};
 use crate::sqlite::{self, OpenError, trouble};
 
 mod acts;
+mod alarms;
 mod delivery;
 mod publish;
 mod replay;
 mod writer;
 
 /// Version of the file's shape; a file of a newer version is refused.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 /// Store in one SQLite file.
 #[derive(Debug)]

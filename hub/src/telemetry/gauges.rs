@@ -31,6 +31,9 @@ struct Levels {
     held: Vec<Level>,
 }
 
+/// Alarms that stand, by municipality: what the last look found.
+static ALARMS: Mutex<BTreeMap<String, Vec<Level>>> = Mutex::new(BTreeMap::new());
+
 /// A collection asked for values since the last look.
 static WANTED: AtomicBool = AtomicBool::new(false);
 static LEVELS: Mutex<BTreeMap<String, Levels>> = Mutex::new(BTreeMap::new());
@@ -61,6 +64,20 @@ pub(crate) fn watch(commons: &Commons, m: &Municipality) {
     });
 }
 
+/// Notes how many alarms of each kind stand. A kind without any is shown as none, so that a rule
+/// on it sees the end.
+pub(super) fn alarms(m: &Municipality, counts: impl Iterator<Item = (&'static str, u64)>) {
+    let level = |(kind, value)| Level {
+        value,
+        labels: vec![
+            KeyValue::new("municipality", m.as_str().to_owned()),
+            KeyValue::new("kind", kind),
+        ],
+    };
+    let mut alarms = ALARMS.lock().unwrap_or_else(PoisonError::into_inner);
+    alarms.insert(m.as_str().to_owned(), counts.map(level).collect());
+}
+
 fn table() -> MutexGuard<'static, BTreeMap<String, Levels>> {
     LEVELS.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -86,6 +103,18 @@ fn register() {
         gauge(&meter, "hub.held.units", "{unit}", held, |levels| {
             &levels.held
         });
+        // The provider keeps the callback; the handle itself does nothing.
+        let _registered = meter
+            .u64_observable_gauge("hub.alarms")
+            .with_unit("{alarm}")
+            .with_description("Alarms that stand, by kind")
+            .with_callback(|gauge| {
+                let alarms = ALARMS.lock().unwrap_or_else(PoisonError::into_inner);
+                for level in alarms.values().flatten() {
+                    gauge.observe(level.value, &level.labels);
+                }
+            })
+            .build();
     });
 }
 

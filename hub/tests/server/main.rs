@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod acts;
+mod alarms;
 mod auth;
 mod bad_input;
 mod bad_start;

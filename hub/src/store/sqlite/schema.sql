@@ -146,3 +146,8 @@ CREATE TABLE replay (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX replay_running ON replay (subscription) WHERE state = 1;
 CREATE INDEX replay_town ON replay (municipality, id);
+CREATE TABLE alarm (
+  municipality TEXT NOT NULL, kind INTEGER NOT NULL, subscription TEXT NOT NULL,
+  source TEXT NOT NULL, since_ms INTEGER NOT NULL,
+  PRIMARY KEY (municipality, kind, subscription, source)
+) WITHOUT ROWID;

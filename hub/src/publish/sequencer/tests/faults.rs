@@ -11,9 +11,10 @@ use super::*;
 use crate::log::{Bounds, Capabilities, LogError, NewRecord};
 use crate::store::publish::claim_durability;
 use crate::store::{
-    ActRow, ActStore, CaptureState, Claim, DeliveryDelta, DeliveryStore, Durability, HadEvent,
-    HistoryRow, IndexedEvent, Known, NewAct, ParkedFilter, ParkedRow, PublishDelta, ReplayProgress,
-    ReplayRow, ReplayStore, RunRow, Selected, Selection, SnapshotMark, SubscriptionRow, UnitKey,
+    ActRow, ActStore, AlarmStore, CaptureState, Claim, DeliveryDelta, DeliveryStore, Durability,
+    HadEvent, HistoryRow, IndexedEvent, Known, NewAct, ParkedFilter, ParkedRow, Piles,
+    PublishDelta, ReplayProgress, ReplayRow, ReplayStore, RunRow, Selected, Selection,
+    SnapshotMark, StandingRow, SubscriptionRow, UnitKey,
 };
 
 /// Where the hub dies.
@@ -318,6 +319,21 @@ impl ActStore for DyingStore {
         _: Option<UnitKey>,
         _: usize,
     ) -> Result<Vec<ParkedRow>, StoreError> {
+        not_asked()
+    }
+}
+
+#[async_trait]
+impl AlarmStore for DyingStore {
+    async fn piles(&self, _: &str) -> Result<Piles, StoreError> {
+        not_asked()
+    }
+
+    async fn standing(&self, _: &Municipality) -> Result<Vec<StandingRow>, StoreError> {
+        not_asked()
+    }
+
+    async fn put_standing(&self, _: &Municipality, _: Vec<StandingRow>) -> Result<(), StoreError> {
         not_asked()
     }
 }
