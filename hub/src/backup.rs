@@ -22,6 +22,7 @@ use thiserror::Error;
 
 use crate::clock::now_ms;
 use crate::event::{Event, Municipality, Position, Stream};
+use crate::folder::{self, FolderError};
 use crate::limits::{READ_BYTES_MAX, READ_RECORDS_MAX};
 use crate::log::sqlite::SqliteLog;
 use crate::log::{EventLog, LogError, ReadLimit, RecordKind};
@@ -49,6 +50,9 @@ pub enum BackupError {
     /// A copy cannot be made.
     #[error("copying `{0}` failed: {1}")]
     Copy(String, #[source] sqlx::Error),
+    /// The folder that is replaced is in use.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// A copy cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -196,13 +200,13 @@ pub async fn restore(
             return Err(BackupError::Changed(path.display().to_string()));
         }
     }
+    let (missing, old_incarnation) = missing(&manifest, instead_of).await?;
     make_empty(data)?;
     for file in &manifest.files {
         let source = from.join(&file.name);
         let content = File::open(&source).map_err(|error| unusable(&source, error))?;
         copy(content, &data.join(&file.name))?;
     }
-    let (missing, old_incarnation) = missing(&manifest, instead_of).await?;
     let incarnation = manifest.incarnation.max(old_incarnation) + 1;
     let log = SqliteLog::open(&data.join(LOG)).await?;
     log.begin_incarnation(incarnation).await?;
@@ -224,7 +228,11 @@ async fn missing(
         let missing = streams.map(|stream| Missing { stream, to: None });
         return Ok((missing.collect(), 0));
     };
-    let log = SqliteLog::open(&old.join(LOG)).await?;
+    // A hub that goes on there would publish what this answer does not name.
+    let file = old.join(LOG);
+    fs::metadata(&file).map_err(|error| unusable(&file, error))?;
+    let _lock = folder::lock(old)?;
+    let log = SqliteLog::open(&file).await?;
     let mut missing = Vec::new();
     for stream in streams {
         let Some(m) = Municipality::parse(&stream.municipality) else {

@@ -17,6 +17,7 @@ pub mod sqlite;
 pub mod store;
 
 pub mod backup;
+pub mod folder;
 
 pub mod engine;
 pub mod grants;

@@ -17,7 +17,7 @@ use musubi_proto::hub::v1::{
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::{short_name, short_type, time_text};
+use super::{Act, short_name, short_type, time_text};
 use crate::client::{Access, Hub};
 use crate::failure::{Details, Failure, refusal_line};
 use crate::output::{Table, print, print_json};
@@ -113,7 +113,7 @@ impl EventsCommand {
     /// Runs it.
     pub(crate) async fn run(self, access: &Access) -> Result<()> {
         match self {
-            Self::Publish(args) => publish(args, access, "").await,
+            Self::Publish(args) => publish(args, access, None).await,
             Self::Show(args) => show(&args, access).await,
             Self::List(args) => list(&args, access).await,
         }
@@ -155,8 +155,18 @@ pub(crate) fn source_name(source: &str, municipality: &str) -> String {
     }
 }
 
-/// Publishes a file; with a held id it corrects that held unit.
-pub(crate) async fn publish(args: PublishArgs, access: &Access, corrects: &str) -> Result<()> {
+/// The held unit that a file corrects, and who does it.
+pub(crate) struct Corrects {
+    pub(crate) held: String,
+    pub(crate) act: Act,
+}
+
+/// Publishes a file; it may correct a held unit.
+pub(crate) async fn publish(
+    args: PublishArgs,
+    access: &Access,
+    corrects: Option<Corrects>,
+) -> Result<()> {
     let municipality = access.municipality()?;
     let unit = read_unit(&args, &municipality)?;
     let ids: Vec<String> = unit.events.iter().map(|event| event.id.clone()).collect();
@@ -171,11 +181,7 @@ pub(crate) async fn publish(args: PublishArgs, access: &Access, corrects: &str) 
         municipality,
         source,
         stream: Stream::from(args.stream).into(),
-        units: vec![PublishUnit {
-            content: Some(publish_unit::Content::Unit(unit)),
-            origin: None,
-            corrects_held_id: corrects.to_owned(),
-        }],
+        units: vec![corrected(unit, corrects)],
         cursor: None,
         capture_epoch: 0,
     };
@@ -191,6 +197,22 @@ pub(crate) async fn publish(args: PublishArgs, access: &Access, corrects: &str) 
         .next()
         .and_then(|answer| answer.answer);
     tell(access, &what, &ids, answer)
+}
+
+fn corrected(unit: Unit, corrects: Option<Corrects>) -> PublishUnit {
+    let unit = PublishUnit {
+        content: Some(publish_unit::Content::Unit(unit)),
+        ..PublishUnit::default()
+    };
+    match corrects {
+        None => unit,
+        Some(Corrects { held, act }) => PublishUnit {
+            corrects_held_id: held,
+            operator: act.operator,
+            reason: act.reason,
+            ..unit
+        },
+    }
 }
 
 fn tell(access: &Access, what: &str, ids: &[String], answer: Option<Answer>) -> Result<()> {

@@ -10,7 +10,7 @@ use musubi_proto::hub::v1::{
 };
 use serde_json::{Value, json};
 
-use super::{events, short_name, time_text};
+use super::{Act, events, short_name, time_text};
 use crate::client::{Access, Hub};
 use crate::output::{Table, print, print_json};
 use crate::payload::{Defaulted, json_of, json_of_event};
@@ -29,7 +29,8 @@ pub(crate) enum HeldCommand {
     #[command(
         after_help = "The file is written as for `musubi events publish`. A correction takes \
 a new id; what waits behind the held unit follows in order.\n\nExample:\n  musubi held resubmit \
-held-17 --file corrected.json"
+held-17 --file corrected.json \
+--operator desk-1 --reason '届出の写しで確かめた'"
     )]
     Resubmit(ResubmitArgs),
 }
@@ -59,6 +60,8 @@ pub(crate) struct ResubmitArgs {
     id: String,
     #[command(flatten)]
     publish: events::PublishArgs,
+    #[command(flatten)]
+    act: Act,
 }
 
 /// States by name.
@@ -91,7 +94,13 @@ impl HeldCommand {
         match self {
             Self::List(args) => list(&args, access).await,
             Self::Show(args) => show(&args, access).await,
-            Self::Resubmit(args) => events::publish(args.publish, access, &args.id).await,
+            Self::Resubmit(args) => {
+                let corrects = events::Corrects {
+                    held: args.id,
+                    act: args.act,
+                };
+                events::publish(args.publish, access, Some(corrects)).await
+            }
         }
     }
 }

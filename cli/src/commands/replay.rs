@@ -12,7 +12,7 @@ use musubi_proto::hub::v1::{
 use prost_types::Timestamp;
 
 use super::events::StreamName;
-use super::{Act, short_name, time_text};
+use super::{Act, DryRun, short_name, time_text};
 use crate::client::Access;
 use crate::output::{Table, print, print_json};
 use crate::payload::{Defaulted, json_of};
@@ -89,6 +89,8 @@ pub(crate) struct ListArgs {
 pub(crate) struct StopArgs {
     /// The replay
     id: String,
+    #[command(flatten)]
+    dry: DryRun,
     #[command(flatten)]
     act: Act,
 }
@@ -209,6 +211,7 @@ async fn stop(args: StopArgs, access: &Access) -> Result<()> {
         id: args.id.clone(),
         operator: args.act.operator,
         reason: args.act.reason,
+        dry_run: args.dry.dry_run,
     };
     let stopped = hub.admin().stop_replay(request).await;
     let stopped = stopped.map_err(hub.refused(format!("stop {}", args.id)))?;
@@ -219,8 +222,12 @@ async fn stop(args: StopArgs, access: &Access) -> Result<()> {
     if access.json {
         return print_replay(&replay);
     }
+    let done = match args.dry.dry_run {
+        true => "would be stopped",
+        false => "is stopped",
+    };
     print(&format!(
-        "{} is stopped after {} deliveries\n",
+        "{} {done} after {} deliveries\n",
         replay.id, replay.delivered
     ))
 }

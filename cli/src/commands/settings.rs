@@ -6,7 +6,7 @@
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 use musubi_proto::hub::v1::{
-    Binding, BindingState, DeliverySettings, ListSubscriptionsResponse, SetDeliverySettingsRequest,
+    Binding, BindingState, DeliverySettings, SetDeliverySettingsRequest,
     SetDeliverySettingsResponse,
 };
 
@@ -108,12 +108,11 @@ impl SettingsCommand {
 }
 
 async fn show(args: &ShowArgs, hub: &Hub, municipality: &str, json: bool) -> Result<()> {
-    let mut subscriptions = subscriptions::list(hub, municipality).await?.subscriptions;
+    let mut response = subscriptions::list(hub, municipality).await?;
     if let Some(system) = &args.system {
-        subscriptions.retain(|subscription| subscription.system == *system);
+        response.subscriptions.retain(|one| one.system == *system);
     }
     if json {
-        let response = ListSubscriptionsResponse { subscriptions };
         let name = "musubi.hub.v1.ListSubscriptionsResponse";
         return print_json(&json_of(name, &response, Defaulted::Written)?);
     }
@@ -127,7 +126,7 @@ async fn show(args: &ShowArgs, hub: &Hub, municipality: &str, json: bool) -> Res
         "HOLIDAYS",
         "CLOSED",
     ]);
-    for subscription in &subscriptions {
+    for subscription in &response.subscriptions {
         for binding in bound(&subscription.bindings) {
             let settings = binding.settings.clone().unwrap_or_default();
             let mut row = vec![subscription.id.clone(), binding.product.clone()];

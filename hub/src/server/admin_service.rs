@@ -23,10 +23,10 @@ use tonic::{Code, Request, Response, Status};
 use super::auth::{Role, municipality};
 use super::runner::Overview;
 use super::serve::Hub;
-use super::status::{Failure, invalid};
+use super::status::{Failure, invalid, who_and_why};
 use super::town::{Town, subscription_id};
 use crate::event::{Municipality, Stream};
-use crate::limits::{IDENTIFIER_CHARS_MAX, RECEIPT_TEXT_CHARS_MAX};
+use crate::limits::IDENTIFIER_CHARS_MAX;
 use crate::store::{BindingRow, BindingState, NewAct, PausedBy, UnitKey};
 
 mod acts;
@@ -136,21 +136,6 @@ fn wire_subscription(overview: &Overview) -> Subscription {
     }
 }
 
-/// Checks that an act says who does it and why.
-fn who_and_why(operator: &str, reason: &str) -> Result<(), Failure> {
-    for (field, text, what) in [
-        ("operator", operator, "say who does it"),
-        ("reason", reason, "say why"),
-    ] {
-        let length = text.chars().count();
-        if text.trim().is_empty() || length > RECEIPT_TEXT_CHARS_MAX {
-            let message = format!("{what}, in at most {RECEIPT_TEXT_CHARS_MAX} characters");
-            return Err(invalid(field, &message));
-        }
-    }
-    Ok(())
-}
-
 /// Checks the words of a change.
 fn words(operator: &str, reason: &str, names: [(&str, &str); 2]) -> Result<(), Failure> {
     who_and_why(operator, reason)?;
@@ -188,7 +173,10 @@ impl AdminService for Admin {
         let town = self.town(&request, &request.get_ref().municipality).await?;
         let overviews = town.overviews().await;
         let subscriptions = overviews.iter().map(wire_subscription).collect();
-        Ok(Response::new(ListSubscriptionsResponse { subscriptions }))
+        Ok(Response::new(ListSubscriptionsResponse {
+            subscriptions,
+            incarnation: self.0.commons.incarnation,
+        }))
     }
 
     async fn bind_product(

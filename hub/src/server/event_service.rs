@@ -3,6 +3,7 @@
 //! Must never pass on a unit that was not validated.
 //! Read next: `publish/validate.rs`, `publish/sequencer.rs`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use musubi_proto::crash;
@@ -10,16 +11,16 @@ use musubi_proto::hub::v1::event_service_server::EventService;
 use musubi_proto::hub::v1::publish_unit::Content;
 use musubi_proto::hub::v1::unit_answer::Answer as WireAnswer;
 use musubi_proto::hub::v1::{
-    Accepted, CaptureCursor, GetCaptureCursorRequest, GetCaptureCursorResponse, GetEventRequest,
-    GetEventResponse, Held, ListEventsRequest, ListEventsResponse, PublishRequest, PublishResponse,
-    PublishUnit, RefusedUnit, StoredEvent, Stream as WireStream, UnitAnswer,
+    Accepted, ActKind, CaptureCursor, GetCaptureCursorRequest, GetCaptureCursorResponse,
+    GetEventRequest, GetEventResponse, Held, ListEventsRequest, ListEventsResponse, PublishRequest,
+    PublishResponse, PublishUnit, RefusedUnit, StoredEvent, Stream as WireStream, UnitAnswer,
 };
 use prost::Message;
 use tonic::{Code, Request, Response, Status};
 
 use super::auth::{Caller, Role, municipality};
 use super::serve::Hub;
-use super::status::{Failure, invalid, not_found};
+use super::status::{Failure, invalid, not_found, who_and_why};
 use super::town::Town;
 use crate::clock::now_ms;
 use crate::event::{Municipality, Position, Stream};
@@ -32,7 +33,7 @@ use crate::publish::candidate::{Candidate, Refused};
 use crate::publish::control::event_of;
 use crate::publish::sequencer::{Answer, Batch, Broken, Entry};
 use crate::publish::validate::validate_unit;
-use crate::store::CaptureState;
+use crate::store::{CaptureState, NewAct};
 use crate::telemetry;
 
 /// The service.
@@ -193,19 +194,26 @@ fn wire_answer(answer: Answer) -> UnitAnswer {
     }
 }
 
-/// A correction must name a held unit that exists; one that is closed already was corrected by
-/// this unit before, or is refused by its version.
-async fn unknown_held(
+/// A correction must say who corrects and why, and name a held unit that exists; one that is closed
+/// already was corrected by this unit before, or is refused by its version.
+async fn wrong_correction(
     hub: &Hub,
     m: &Municipality,
     index: usize,
-    held_id: &str,
+    unit: &PublishUnit,
 ) -> Result<Option<Failure>, Failure> {
-    if held_id.is_empty() || hub.commons.store.held(m, held_id).await?.is_some() {
+    let held_id = &unit.corrects_held_id;
+    if held_id.is_empty() {
         return Ok(None);
     }
-    let field = format!("units[{index}].corrects_held_id");
-    Ok(Some(not_found("held unit", held_id).field(&field)))
+    if hub.commons.store.held(m, held_id).await?.is_none() {
+        let field = format!("units[{index}].corrects_held_id");
+        return Ok(Some(not_found("held unit", held_id).field(&field)));
+    }
+    let named = who_and_why(&unit.operator, &unit.reason);
+    Ok(named
+        .err()
+        .map(|failure| failure.within(&format!("units[{index}]"))))
 }
 
 async fn publish(
@@ -220,11 +228,14 @@ async fn publish(
     let claims_epoch = captured || request.cursor.is_some() || request.capture_epoch > 0;
     let mut entries = Vec::new();
     let mut answers: Vec<Option<UnitAnswer>> = Vec::with_capacity(request.units.len());
+    let mut acts = Vec::new();
     for (index, unit) in request.units.into_iter().enumerate() {
-        let checked = match unknown_held(hub, m, index, &unit.corrects_held_id).await? {
+        let act = correction(&request.source, &unit);
+        let checked = match wrong_correction(hub, m, index, &unit).await? {
             Some(failure) => Checked::Refused(failure),
             None => check_unit(hub, m, &request.source, index, unit),
         };
+        acts.push(act);
         match checked {
             Checked::Entry(entry) => {
                 entries.push(entry);
@@ -250,8 +261,32 @@ async fn publish(
         .into_iter()
         .filter_map(|answer| answer.or_else(|| decided.next().map(wire_answer)))
         .collect();
+    // Behind the answer's commit: a hub that dies between records it when the unit is sent again.
+    for (act, answer) in acts.into_iter().zip(&answers) {
+        let accepted = matches!(answer.answer, Some(WireAnswer::Accepted(_)));
+        if let Some(act) = act.filter(|_| accepted) {
+            hub.commons.store.record_act(m, act).await?;
+        }
+    }
     publishing.answered(&answers);
     Ok(answers)
+}
+
+/// The act of an operator who corrects a held unit; its name makes it one, however often it comes.
+fn correction(source: &str, unit: &PublishUnit) -> Option<NewAct> {
+    let held = &unit.corrects_held_id;
+    let Some(Content::Unit(events)) = unit.content.as_ref().filter(|_| !held.is_empty()) else {
+        return None;
+    };
+    let first = events.events.first()?;
+    let subjects: HashSet<&str> = events.events.iter().map(|e| e.subject.as_str()).collect();
+    Some(NewAct {
+        id: format!("{held} {}", first.id),
+        target: format!("{source} {held}"),
+        subjects: subjects.len() as u64,
+        note: format!("corrected by {}", first.id),
+        ..NewAct::now(ActKind::CorrectHeld as i32, &unit.operator, &unit.reason)
+    })
 }
 
 /// A record as it is shown; `None` when it holds no event.

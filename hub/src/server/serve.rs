@@ -4,7 +4,7 @@
 //! Read next: `server/event_service.rs`, `server/delivery_service.rs`, `server/admin_service.rs`.
 
 use std::collections::HashMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,7 @@ use super::gate::Gate;
 use super::status::Failure;
 use super::town::{Commons, Town, watch_alarms};
 use crate::event::{Municipality, Pseudonyms, Stream};
+use crate::folder::{self, FolderError};
 use crate::grants::GrantTable;
 use crate::limits::{
     ATTACH_RETRY, ATTACH_STREAMS_MAX, CONNECTION_STREAMS_MAX, DRAIN_TIMEOUT, KEEPALIVE_INTERVAL,
@@ -47,8 +48,8 @@ pub enum ServeError {
     #[error("{0}")]
     Config(String),
     /// The data folder is in use.
-    #[error("the data folder `{0}` is in use by another hub; stop it or give another folder")]
-    DataInUse(String),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// The data folder cannot be used.
     #[error("the data folder `{0}` cannot be used: {1}")]
     Data(String, std::io::Error),
@@ -143,7 +144,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     }
     let schema = Arc::new(Schema::load().map_err(|error| ServeError::Config(error.to_string()))?);
     let grants = Arc::new(grants(&schema, config.grants.as_deref())?);
-    let _lock = lock_data(&config.data)?;
+    let _lock = folder::lock(&config.data)?;
     let log = Arc::new(SqliteLog::open(&config.data.join("log.sqlite")).await?);
     let store = Arc::new(SqliteStore::open(&config.data.join("store.sqlite")).await?);
     let commons = Commons {
@@ -283,24 +284,6 @@ fn grants(schema: &Schema, folder: Option<&Path>) -> Result<GrantTable, ServeErr
         .map(|(name, text)| (name.as_str(), text.as_str()))
         .collect();
     GrantTable::parse(schema, &pairs).map_err(|error| ServeError::Config(error.to_string()))
-}
-
-/// Creates the folder and takes its lock, which ends with the process.
-fn lock_data(folder: &Path) -> Result<File, ServeError> {
-    let name = || folder.display().to_string();
-    let failed = |error| ServeError::Data(name(), error);
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(folder.join("lock"))
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ServeError::DataInUse(name())),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
 }
 
 /// The key of the pseudonyms: made once, readable by the hub alone.

@@ -11,7 +11,7 @@ use prost_types::Any;
 use tonic::{Code, Status};
 
 use super::gate::overloaded;
-use crate::limits::{DISK_FULL_RETRY, OVERLOAD_RETRY};
+use crate::limits::{DISK_FULL_RETRY, OVERLOAD_RETRY, RECEIPT_TEXT_CHARS_MAX};
 use crate::log::LogError;
 use crate::publish::sequencer::PublishError;
 use crate::store::StoreError;
@@ -50,6 +50,13 @@ impl Failure {
     #[must_use]
     pub fn field(mut self, field: &str) -> Self {
         self.field = field.to_owned();
+        self
+    }
+
+    /// The same, with its field standing within another.
+    #[must_use]
+    pub fn within(mut self, outer: &str) -> Self {
+        self.field = format!("{outer}.{}", self.field);
         self
     }
 
@@ -208,6 +215,21 @@ pub fn not_found(what: &str, name: &str) -> Failure {
         "NOT_FOUND",
         format!("there is no {what} `{name}`"),
     )
+}
+
+/// Checks that an act says who does it and why.
+pub fn who_and_why(operator: &str, reason: &str) -> Result<(), Failure> {
+    for (field, text, what) in [
+        ("operator", operator, "say who does it"),
+        ("reason", reason, "say why"),
+    ] {
+        let length = text.chars().count();
+        if text.trim().is_empty() || length > RECEIPT_TEXT_CHARS_MAX {
+            let message = format!("{what}, in at most {RECEIPT_TEXT_CHARS_MAX} characters");
+            return Err(invalid(field, &message));
+        }
+    }
+    Ok(())
 }
 
 /// A field of a request is wrong.

@@ -3,8 +3,8 @@
 use musubi_proto::hub::v1::publish_unit::Content;
 use musubi_proto::hub::v1::unit_answer::Answer;
 use musubi_proto::hub::v1::{
-    BindSourceRequest, Event, GetHeldRequest, HeldState, HeldUnit, ListHeldRequest, Origin,
-    PublishRequest, PublishUnit, RefusedRow, RefusedUnit, UnitAnswer,
+    Act, ActKind, BindSourceRequest, Event, GetHeldRequest, HeldState, HeldUnit, ListActsRequest,
+    ListHeldRequest, Origin, PublishRequest, PublishUnit, RefusedRow, RefusedUnit, UnitAnswer,
 };
 
 use super::stage::{Adapter, Hub, SOURCE, TOWN, failed, ids, moved, refused, request, unit};
@@ -202,6 +202,8 @@ async fn a_correction_of_nothing_that_is_held_is_refused_by_name() {
     let hub = Hub::start(folder.path()).await;
     let correction = PublishUnit {
         corrects_held_id: "held-000000000099".to_owned(),
+        operator: "desk-1".to_owned(),
+        reason: "story".to_owned(),
         ..unit(vec![moved("0000000001", 1)])
     };
     let answers = hub.publish(vec![correction]).await;
@@ -212,5 +214,44 @@ async fn a_correction_of_nothing_that_is_held_is_refused_by_name() {
             "units[0].corrects_held_id".to_owned()
         )
     );
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_correction_by_name_says_who_and_why_and_is_recorded_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(folder.path()).await;
+    publish_page(&hub).await;
+    let held = list(&hub, HeldState::Refused).await;
+    let nameless = PublishUnit {
+        corrects_held_id: held[0].id.clone(),
+        ..unit(vec![moved("0000000001", 1)])
+    };
+    let answers = hub.publish(vec![nameless.clone()]).await;
+    let field = "units[0].operator".to_owned();
+    assert_eq!(refused(&answers[0]), ("INVALID_FIELD".to_owned(), field));
+    let correction = PublishUnit {
+        operator: "desk-1".to_owned(),
+        reason: "as the citizen says".to_owned(),
+        ..nameless
+    };
+    // The second is what a caller sends who has not heard the first answer.
+    for _ in 0..2 {
+        let answers = hub.publish(vec![correction.clone()]).await;
+        assert!(matches!(answers[0].answer, Some(Answer::Accepted(_))));
+    }
+    let ask = ListActsRequest {
+        municipality: TOWN.to_owned(),
+        ..ListActsRequest::default()
+    };
+    let acts = hub.admin().list_acts(ask).await.unwrap().into_inner().acts;
+    let corrections = acts.iter().filter(|act| act.kind() == ActKind::CorrectHeld);
+    let corrections: Vec<&Act> = corrections.collect();
+    assert_eq!(corrections.len(), 1);
+    assert_eq!(
+        (corrections[0].operator.as_str(), corrections[0].subjects),
+        ("desk-1", 1)
+    );
+    assert!(corrections[0].target.ends_with(&held[0].id));
     hub.stop().await;
 }

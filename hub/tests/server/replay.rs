@@ -316,7 +316,15 @@ async fn a_replay_is_stopped_once_and_another_can_start_then() {
         id: started.id.clone(),
         operator: "operator".to_owned(),
         reason: "the wrong day".to_owned(),
+        dry_run: false,
     };
+    let planned = StopReplayRequest {
+        dry_run: true,
+        ..stop.clone()
+    };
+    let planned = hub.admin().stop_replay(planned).await.unwrap();
+    let planned = planned.into_inner().replay.unwrap();
+    assert_eq!(planned.state(), ReplayState::Running, "nothing is changed");
     let stopped = hub.admin().stop_replay(stop.clone()).await.unwrap();
     let stopped = stopped.into_inner().replay.unwrap();
     assert_eq!(stopped.state(), ReplayState::Stopped);

@@ -276,7 +276,13 @@ async fn an_operator_hands_a_corrected_unit_in_again() {
     let file = file.display().to_string();
     let answer: Value = scene
         .hub
-        .command(&["held", "resubmit", id, "--file", &file])
+        .command(
+            &[
+                &["held", "resubmit", id, "--file", &file][..],
+                &["--operator", "desk-1", "--reason", "as the citizen says"],
+            ]
+            .concat(),
+        )
         .unwrap();
     assert_eq!(answer["answer"], "accepted", "{answer}");
     scene.wait_for_steps(0, &[1, 2]).await;

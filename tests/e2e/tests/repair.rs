@@ -8,6 +8,8 @@
 use std::fs;
 
 use musubi_e2e::event::moved;
+use musubi_e2e::hub::PATIENCE;
+use musubi_e2e::process::musubi;
 use musubi_e2e::receiver::Receiver;
 use musubi_e2e::{Client, Hub};
 use musubi_proto::hub::v1::unit_answer::Answer;
@@ -152,4 +154,47 @@ async fn a_refused_person_is_corrected_in_place_and_a_stop_outlives_the_hub() {
         assert!(acts.contains(&format!("ACT_KIND_{act}")), "{act}: {acts}");
     }
     assert!(acts.contains("desk-1") && acts.contains("the vendor asked for it"));
+}
+
+/// The hub dies at a point of a correction; what the product gets after the restart.
+async fn corrected_by_a_hub_that_dies_at(point: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hub = Hub::start(folder.path()).await.unwrap();
+    let client = hub.client().unwrap();
+    client.bind(SYSTEM, PRODUCT).await.unwrap();
+    let first = moved(REFUSED, 1).unwrap();
+    publish(&client, first.clone()).await;
+    let mut product = attach(&client).await;
+    let delivery = product.delivery().await.unwrap();
+    product.answer(&delivery, Outcome::Rejected).await.unwrap();
+    publish(&client, moved(REFUSED, 2).unwrap()).await;
+    let shown = hub.command(&["events", "show", &first.id]).unwrap();
+    let mut payload = shown["event"]["payload"].clone();
+    payload["record"]["address"]["lot"] = json!("９番９号");
+    let file = folder.path().join("correction.json");
+    fs::write(&file, json!({ "payload": payload }).to_string()).unwrap();
+    let edit = ["--file", file.to_str().unwrap()];
+
+    hub.process().kill().unwrap();
+    let mut dying = musubi().unwrap();
+    dying.env("MUSUBI_CRASH_AT", point);
+    hub.restart_as(dying).await.unwrap();
+    repair(&hub, "edit", &edit).unwrap_err();
+    hub.process().wait(PATIENCE).unwrap();
+    hub.restart().await.unwrap();
+    let mut product = attach(&client).await;
+    let seen = take_all(&mut product, 2, &first.id).await;
+    assert_eq!(seen.iter().map(|seen| seen.1).collect::<Vec<u32>>(), [1, 2]);
+    client.wait_until_delivered(&[SYSTEM]).await.unwrap();
+    let again = repair(&hub, "edit", &edit).unwrap_err();
+    assert!(again.contains("NOT_FOUND"), "{again}");
+    let acts = hub.command(&["acts", "list"]).unwrap().to_string();
+    assert_eq!(acts.matches("ACT_KIND_EDIT").count(), 1, "{acts}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_correction_that_stands_in_the_log_is_applied_once_by_the_next_hub() {
+    for point in ["control.appended", "edit.placed"] {
+        corrected_by_a_hub_that_dies_at(point).await;
+    }
 }

@@ -495,6 +495,7 @@ pub(super) async fn control(
     };
     let positions = parts.log.append(m, Stream::Live, vec![record]).await?;
     let live = positions.first().copied().unwrap_or_default();
+    crash::point("control.appended");
     (parts.apply)(m, control, live).await?;
     let delta = PublishDelta {
         tail: vec![(Stream::Live, live.after())],

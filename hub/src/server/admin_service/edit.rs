@@ -11,14 +11,14 @@ use sha2::{Digest, Sha256};
 use tonic::Code;
 use uuid::Uuid;
 
-use super::{parked, repair, unit_key, unreadable, who_and_why};
+use super::{parked, repair, unit_key, unreadable};
 use crate::event::{Event, Unit};
 use crate::publish::candidate::is_snapshot;
 use crate::publish::control::Change;
 use crate::publish::validate::validate_unit;
 use crate::server::runner::{Repair, RepairAsk, RepairError};
 use crate::server::serve::Hub;
-use crate::server::status::{Failure, invalid, not_found};
+use crate::server::status::{Failure, invalid, not_found, who_and_why};
 use crate::server::town::Town;
 use crate::store::{ParkedRow, UnitKey};
 

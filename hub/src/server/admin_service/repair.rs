@@ -9,11 +9,11 @@ use musubi_proto::hub::v1::{
 };
 use tonic::Code;
 
-use super::{parked, subscriptions_of, unit_key, who_and_why};
+use super::{parked, subscriptions_of, unit_key};
 use crate::limits::PAGE_MAX;
 use crate::publish::sequencer::PublishError;
 use crate::server::runner::{Repair, RepairAsk, RepairError, RepairReport};
-use crate::server::status::{Failure, invalid, not_found};
+use crate::server::status::{Failure, invalid, not_found, who_and_why};
 use crate::server::town::Town;
 
 impl From<RepairError> for Failure {

@@ -115,12 +115,23 @@ pub(super) async fn list(town: &Town, limit: u32) -> Result<Vec<Replay>, Failure
     Ok(rows.iter().map(wire).collect())
 }
 
-/// Stops a replay.
+/// Stops a replay; a dry run shows the one that would be stopped.
 pub(super) async fn stop(town: &Town, ask: StopReplayRequest) -> Result<Replay, Failure> {
     let store = &town.shared().store;
     let rows = store.replays(&town.municipality, PAGE_MAX).await?;
     let found = rows.into_iter().find(|row| row.id == ask.id);
     let mut row = found.ok_or_else(|| not_found("replay", &ask.id).field("id"))?;
+    let ended = || {
+        let message = format!("the replay `{}` does not run any more", ask.id);
+        let failure = Failure::new(Code::FailedPrecondition, "REPLAY_ENDED", message);
+        failure.field("id")
+    };
+    if ask.dry_run {
+        return match row.progress.state {
+            ReplayState::Running => Ok(wire(&row)),
+            ReplayState::Done | ReplayState::Stopped => Err(ended()),
+        };
+    }
     let progress = ReplayProgress {
         state: ReplayState::Stopped,
         note: format!("stopped by {}", ask.operator),
@@ -130,16 +141,14 @@ pub(super) async fn stop(town: &Town, ask: StopReplayRequest) -> Result<Replay, 
     let act = NewAct {
         subscription: row.subscription.clone(),
         target: format!("{} {}", row.subscription, row.id),
-        note: "replay stopped".to_owned(),
-        ..NewAct::now(ActKind::Stop as i32, &ask.operator, &ask.reason)
+        note: format!("after {} deliveries", row.progress.delivered),
+        ..NewAct::now(ActKind::StopReplay as i32, &ask.operator, &ask.reason)
     };
     if !store
         .move_replay(&row.id, progress.clone(), Some(act))
         .await?
     {
-        let message = format!("the replay `{}` does not run any more", ask.id);
-        let failure = Failure::new(Code::FailedPrecondition, "REPLAY_ENDED", message);
-        return Err(failure.field("id"));
+        return Err(ended());
     }
     row.progress = progress;
     look(town, &row.subscription).await;

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use musubi_proto::crash;
 use musubi_proto::hub::v1::Outcome;
 use prost::Message;
 
@@ -74,6 +75,7 @@ pub async fn apply(shared: &Shared, order: &EditOrder) -> Result<bool, StoreErro
     // The new id is known before it counts, so that a crash between leaves no nameless event.
     let m = &shared.municipality;
     store.commit_publish(m, placed(shared, order)).await?;
+    crash::point("edit.placed");
     let mut delta = DeliveryDelta {
         subscription: order.subscription.clone(),
         owner_epoch: shared.owner_epoch,

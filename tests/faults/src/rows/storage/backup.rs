@@ -109,12 +109,20 @@ async fn changed_backup(ctx: &Ctx) {
     assert!(refused.contains("not empty"), "{refused}");
     let refused = run(&["restore"], &[("--from", &copy), ("--data", &data)]).unwrap_err();
     assert!(refused.contains("not empty"), "{refused}");
+    let new = ctx.folder.join("new");
+    let folders = [("--from", &copy), ("--data", &new), ("--instead-of", &data)];
+    let refused = run(
+        &["restore"],
+        &folders.map(|(name, of)| (name, of.as_path())),
+    )
+    .unwrap_err();
+    assert!(refused.contains("in use by another hub"), "{refused}");
+    assert!(!new.exists());
     let log = copy.join("log.sqlite");
     let mut content = fs::read(&log).unwrap();
     let middle = content.len() / 2;
     content[middle] ^= 1;
     fs::write(&log, content).unwrap();
-    let new = ctx.folder.join("new");
     let refused = run(&["restore"], &[("--from", &copy), ("--data", &new)]).unwrap_err();
     assert!(refused.contains("log.sqlite"), "{refused}");
     assert!(!new.exists());
