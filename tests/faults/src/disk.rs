@@ -1,4 +1,4 @@
-//! Disks that fail on purpose: a small one in memory, and one whose system calls are answered wrong.
+//! Disks that fail on purpose: one without power, a small one, one with wrong answers to system calls.
 //! For the rows about storage; needs the right to mount, and `strace`.
 //! Must never leave anything mounted, nor touch a disk of the machine.
 //! Read next: `rows/storage.rs`.
@@ -25,12 +25,10 @@ impl SmallDisk {
     /// When this machine does not allow it.
     pub fn mount(at: &Path, bytes: u64) -> Result<Self> {
         fs::create_dir_all(at)?;
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"])
-            .arg(at)
-            .status();
-        let mounted = mounted.is_ok_and(|status| status.success());
-        ensure!(mounted, "the right to mount a small file system");
+        let size = format!("size={bytes}");
+        let mut mount = Command::new("mount");
+        quiet(mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at))
+            .context("a small file system (mount -t tmpfs)")?;
         Ok(Self(at.to_owned()))
     }
 
@@ -59,10 +57,75 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Cuts a file system off its disk, as a power cut does: what it had not written is gone, and its
+/// journal is not written either (`EXT4_IOC_SHUTDOWN`, `EXT4_GOING_FLAGS_NOLOGFLUSH`).
+const CUT: &str = r#"
+open(my $folder, "<", $ARGV[0]) or die "open: $!";
+my $flags = pack("L", 2);
+ioctl($folder, 0x8004587d, $flags) or die "cut: $!";
+"#;
+
+/// A disk in a file, with a file system of its own; dropping it unmounts it.
+#[derive(Debug)]
+pub struct Image {
+    file: PathBuf,
+    at: PathBuf,
+}
+
+impl Image {
+    /// Makes one of so many bytes and mounts it.
+    ///
+    /// # Errors
+    /// When this machine does not allow it.
+    pub fn mount(file: &Path, at: &Path, bytes: u64) -> Result<Self> {
+        fs::create_dir_all(at)?;
+        fs::File::create(file)?.set_len(bytes)?;
+        quiet(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(file))
+            .context("making a file system in a file (mkfs.ext4)")?;
+        let image = Self {
+            file: file.to_owned(),
+            at: at.to_owned(),
+        };
+        image.attach().context("loop devices (mount -o loop)")?;
+        Ok(image)
+    }
+
+    fn attach(&self) -> Result<()> {
+        let mut mount = Command::new("mount");
+        quiet(mount.args(["-o", "loop"]).arg(&self.file).arg(&self.at))
+    }
+
+    /// The power is cut at this moment; every later write and flush fails.
+    pub fn cut(&self) -> Result<()> {
+        quiet(Command::new("perl").args(["-e", CUT]).arg(&self.at)).context("cut the power")
+    }
+
+    /// The power is back, and the file system is what was on the disk. Nobody may use it before.
+    pub fn back(&self) -> Result<()> {
+        quiet(Command::new("umount").arg(&self.at)).context("take the dead file system away")?;
+        self.attach().context("mount what the power cut left")
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        unmount(&self.at);
+    }
+}
+
+/// Runs a command; its words only when it fails.
+fn quiet(command: &mut Command) -> Result<()> {
+    let output = command
+        .output()
+        .with_context(|| format!("start {:?}", command.get_program()))?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}", words.trim());
+    Ok(())
+}
+
 fn unmount(at: &Path) {
-    let unmounted = Command::new("umount").arg("-l").arg(at).status();
-    if !unmounted.is_ok_and(|status| status.success()) {
-        eprintln!("{} is still mounted", at.display());
+    if let Err(error) = quiet(Command::new("umount").arg("-l").arg(at)) {
+        eprintln!("{} is still mounted: {error:#}", at.display());
     }
 }
 
@@ -81,14 +144,6 @@ pub fn injected(file: &Path, call: &str, answer: &str) -> Result<Command> {
 
 /// Whether this machine lets one process answer another one's system calls.
 pub fn can_inject() -> bool {
-    let tried = Command::new("strace")
-        .args([
-            "-o",
-            "/dev/null",
-            "-e",
-            "inject=fsync:error=EIO:when=1",
-            "true",
-        ])
-        .status();
-    tried.is_ok_and(|status| status.success())
+    let inject = "inject=fsync:error=EIO:when=1";
+    quiet(Command::new("strace").args(["-o", "/dev/null", "-e", inject, "true"])).is_ok()
 }

@@ -70,9 +70,9 @@ pub struct RowReport {
 
 impl RowReport {
     /// A row that this machine cannot play, and what it lacks.
-    pub fn cannot(what: impl ToString) -> Self {
+    pub fn cannot(what: impl Into<String>) -> Self {
         Self {
-            cannot: vec![what.to_string()],
+            cannot: vec![what.into()],
             ..Self::default()
         }
     }

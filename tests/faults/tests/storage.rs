@@ -12,6 +12,11 @@ async fn passes(name: &str, count: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn b1_a_power_cut_takes_nothing_that_was_acknowledged_and_leaves_sound_files() {
+    passes("B1", 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn b2_a_full_disk_refuses_publishes_loses_none_and_takes_them_again_when_there_is_room() {
     passes("B2", 1).await;
 }

@@ -12,6 +12,7 @@ mod backup;
 mod damage;
 mod failing;
 mod full;
+mod power;
 mod second;
 
 use std::collections::BTreeMap;
@@ -24,8 +25,15 @@ use musubi_proto::hub::v1::{Event, Stream};
 use crate::judged::judged;
 use crate::row::Row;
 
-/// B2, B4, B6, B8, B9.
+/// B1 to B9.
 pub const ROWS: &[Row] = &[
+    Row {
+        name: "B1",
+        what: "the power is cut at a random instant while the hub publishes and delivers",
+        accept: "every acknowledgement before the cut is on the disk, its files are sound, I1–I4: 0",
+        count: 100,
+        run: |ctx| judged(power::power_cut(ctx)),
+    },
     Row {
         name: "B2",
         what: "the disk of the log is full",

@@ -25,7 +25,7 @@ pub(super) async fn full_disk(ctx: Ctx) -> RowReport {
     let data = ctx.folder.join("hub");
     let disk = match SmallDisk::mount(&data, DISK_BYTES) {
         Ok(disk) => disk,
-        Err(error) => return RowReport::cannot(error),
+        Err(error) => return RowReport::cannot(format!("{error:#}")),
     };
     let mut hub = Hub::start(&ctx.folder).await.unwrap();
     let client = hub.client().unwrap();
