@@ -10,8 +10,6 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use musubi_e2e::process::musubi_path;
 
-/// What stays free when a disk is filled.
-const LEFT_BYTES: usize = 256 * 1024;
 const BLOCK_BYTES: usize = 4_096;
 
 /// A small file system in memory; dropping it unmounts it.
@@ -32,8 +30,8 @@ impl SmallDisk {
         Ok(Self(at.to_owned()))
     }
 
-    /// Takes all room but a little; the file to remove for the room to come back.
-    pub fn fill(&self) -> Result<PathBuf> {
+    /// Takes all room but so many bytes; the file to remove for the room to come back.
+    pub fn fill(&self, left_bytes: usize) -> Result<PathBuf> {
         let filler = self.0.join("filler");
         let mut bytes = 4 << 20;
         let mut content: Vec<u8> = Vec::new();
@@ -45,7 +43,7 @@ impl SmallDisk {
                 Err(_) => bytes /= 2,
             }
         }
-        content.truncate(content.len().saturating_sub(LEFT_BYTES));
+        content.truncate(content.len().saturating_sub(left_bytes));
         fs::write(&filler, &content).context("fill a small file system")?;
         Ok(filler)
     }
@@ -129,13 +127,15 @@ fn unmount(at: &Path) {
     }
 }
 
-/// The hub under `strace`, which answers a system call on one of its files as told, such as
-/// `error=EIO:when=20`.
-pub fn injected(file: &Path, call: &str, answer: &str) -> Result<Command> {
+/// The hub under `strace`, which answers a system call on these of its files, or on all, as told,
+/// such as `error=EIO:when=20`.
+pub fn injected(files: &[PathBuf], call: &str, answer: &str) -> Result<Command> {
     let mut command = Command::new("strace");
+    command.args(["-D", "-f", "-o", "/dev/null"]);
+    for file in files {
+        command.arg("-P").arg(file);
+    }
     command
-        .args(["-D", "-f", "-o", "/dev/null", "-P"])
-        .arg(file)
         .args(["-e", &format!("trace={call}")])
         .args(["-e", &format!("inject={call}:{answer}")])
         .arg(musubi_path()?);

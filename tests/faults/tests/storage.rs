@@ -22,13 +22,28 @@ async fn b2_a_full_disk_refuses_publishes_loses_none_and_takes_them_again_when_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn b3_a_full_disk_of_one_adapter_holds_nobody_else_up() {
+    passes("B3", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn b4_a_failed_write_or_flush_ends_the_hub_and_no_acknowledgement_is_lost() {
     passes("B4", 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn b5_a_write_that_is_interrupted_or_ends_short_loses_nothing() {
+    passes("B5", 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn b6_a_damaged_file_is_named_and_never_read_as_another() {
     passes("B6", 51).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b7_a_slow_disk_makes_publishes_late_and_fails_none() {
+    passes("B7", 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

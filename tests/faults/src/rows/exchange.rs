@@ -58,24 +58,24 @@ const TABLE_POINTS: &[&str] = &["sql.before_commit", "sql.committed"];
 const FILES: usize = 12;
 
 /// The hub, the registry's adapter, and one product with its adapter.
-struct Town {
-    client: Client,
-    stage: Stage,
+pub(super) struct Town {
+    pub(super) client: Client,
+    pub(super) stage: Stage,
     registry: Registry,
     files: Vec<Vec<Vec<TownRow>>>,
-    rows: u64,
+    pub(super) rows: u64,
     system: &'static str,
     name: &'static str,
     settings: Vec<String>,
-    adapter: Process,
+    pub(super) adapter: Process,
     product: Process,
     database: Option<String>,
-    capture: Process,
+    pub(super) capture: Process,
     hub: Hub,
 }
 
 impl Town {
-    async fn start(
+    pub(super) async fn start(
         folder: &Path,
         (system, name): (&'static str, &'static str),
         database: Option<String>,
@@ -123,7 +123,11 @@ impl Town {
         })
     }
 
-    fn next_file(&mut self) -> Result<()> {
+    pub(super) fn hub_url(&self) -> String {
+        self.hub.url()
+    }
+
+    pub(super) fn next_file(&mut self) -> Result<()> {
         if let Some(file) = self.files.pop() {
             self.rows += u64::try_from(file.iter().map(Vec::len).sum::<usize>())?;
             self.registry.write_changes(&file)?;
@@ -132,7 +136,7 @@ impl Town {
     }
 
     /// A product whose database died is started again, as its service manager does.
-    fn keep_product(&mut self) -> Result<()> {
+    pub(super) fn keep_product(&mut self) -> Result<()> {
         if let Some(database) = &self.database
             && self.product.ended()?.is_some()
         {
@@ -141,7 +145,7 @@ impl Town {
         Ok(())
     }
 
-    fn start_adapter(&mut self, command: std::process::Command) -> Result<()> {
+    pub(super) fn start_adapter(&mut self, command: std::process::Command) -> Result<()> {
         let hub = self.hub.url();
         self.adapter = self
             .stage
@@ -150,7 +154,7 @@ impl Town {
     }
 
     /// The adapter dies at a point while something is on its way to the product.
-    async fn dies(&mut self, point: &str, times: u64) -> Result<()> {
+    pub(super) async fn dies(&mut self, point: &str, times: u64) -> Result<()> {
         self.adapter.kill()?;
         self.start_adapter(dying(point, times)?)?;
         self.next_file()?;
@@ -159,7 +163,7 @@ impl Town {
     }
 
     /// Hands out the rest, waits, and says what the hub counts.
-    async fn settle(&mut self) -> Result<OutcomeCounts> {
+    pub(super) async fn settle(&mut self) -> Result<OutcomeCounts> {
         while !self.files.is_empty() {
             self.next_file()?;
         }
@@ -180,7 +184,7 @@ impl Town {
     }
 
     /// The end: what the hub counts is what the product's journal has.
-    async fn finish(mut self, injected: u64, journal: Journal) -> Result<RowReport> {
+    pub(super) async fn finish(mut self, injected: u64, journal: Journal) -> Result<RowReport> {
         let counts = self.settle().await?;
         let mut violations = Vec::new();
         if counts.rejected + counts.waiting > 0 {
@@ -216,7 +220,7 @@ impl Town {
 }
 
 /// Where a product's own record of its effects is.
-enum Journal {
+pub(super) enum Journal {
     Ledger(PathBuf),
     Units(String),
 }

@@ -11,9 +11,12 @@
 mod backup;
 mod damage;
 mod failing;
+mod folder;
 mod full;
+mod halves;
 mod power;
 mod second;
+mod slow;
 
 use std::collections::BTreeMap;
 
@@ -42,6 +45,13 @@ pub const ROWS: &[Row] = &[
         run: |ctx| judged(full::full_disk(ctx)),
     },
     Row {
+        name: "B3",
+        what: "the disk of an adapter is full: of its exchange folder, of its own progress",
+        accept: "only that adapter waits, the others go on; I1–I4: 0 when there is room",
+        count: 5,
+        run: |ctx| Box::pin(folder::full_folders(ctx)),
+    },
+    Row {
         name: "B4",
         what: "EIO on a write or a flush of a file of the hub",
         accept: "ends within 1 s by name, the publish is unknown, I1, I2: 0 after the restart",
@@ -49,11 +59,25 @@ pub const ROWS: &[Row] = &[
         run: |ctx| judged(failing::failed_disk(ctx)),
     },
     Row {
+        name: "B5",
+        what: "a write is interrupted, finds no room half-way, or ends short",
+        accept: "tried again, refused with a hint, or the hub ends; I1–I4: 0",
+        count: 50,
+        run: |ctx| judged(halves::half_writes(ctx)),
+    },
+    Row {
         name: "B6",
         what: "a bit flipped, a page zeroed or an end cut off at a random place of a file",
         accept: "refused with the file or the position, or answered as before; nothing in between",
         count: 500,
         run: |ctx| judged(damage::damaged_files(ctx)),
+    },
+    Row {
+        name: "B7",
+        what: "a slow disk: each flush takes 100 ms, then 1 s",
+        accept: "publishes are late and none fails, memory at most 64 MiB more, I1–I4: 0",
+        count: 10,
+        run: |ctx| judged(slow::slow_disk(ctx)),
     },
     Row {
         name: "B8",

@@ -48,7 +48,7 @@ pub(super) async fn failed_disk(ctx: Ctx) -> RowReport {
 /// A hub on whose file the call fails the `when`th time that a thread makes it; what was published.
 async fn fails_once(ctx: &Ctx, file: &str, call: &str, when: u64) -> u64 {
     let path = ctx.folder.join("hub").join(file);
-    let mut command = injected(&path, call, &format!("error=EIO:when={when}")).unwrap();
+    let mut command = injected(&[path], call, &format!("error=EIO:when={when}")).unwrap();
     command.arg("serve");
     let mut hub = Hub::start_as(&ctx.folder, command).await.unwrap();
     let client = hub.client().unwrap();

@@ -18,6 +18,8 @@ use crate::load::{Taker, retry_hint};
 use crate::row::{Ctx, RowReport};
 
 const DISK_BYTES: u64 = 16 << 20;
+/// What stays free when it is filled.
+const LEFT_BYTES: usize = 256 * 1024;
 /// More than what a disk of this size takes.
 const PUBLISHES_MAX: u32 = 4_000;
 
@@ -38,7 +40,7 @@ pub(super) async fn full_disk(ctx: Ctx) -> RowReport {
         let first = version(next);
         let position = publish(&client, &first).await.unwrap();
         acknowledged.insert(first.id, position);
-        let filler = disk.fill().unwrap();
+        let filler = disk.fill(LEFT_BYTES).unwrap();
         let (refused, status) = fill_up(&client, &mut next, &mut acknowledged).await;
         let said = hub.process().tail(20);
         refusals += assert_refused(&client, &refused, &status, &said).await;
