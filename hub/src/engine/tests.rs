@@ -14,6 +14,7 @@ mod cursors;
 mod order;
 mod pace;
 mod parking;
+mod questions;
 mod retries;
 mod runs;
 mod simulation;
@@ -100,6 +101,7 @@ fn unknown() -> Answered {
 struct Bench {
     engine: Engine<()>,
     now: i64,
+    jitter: f64,
     in_flight: HashMap<u64, Vec<UnitKey>>,
     next: [u64; 2],
 }
@@ -123,6 +125,8 @@ struct Seen {
     asked: Vec<UnitKey>,
     /// Attempt of each delivery.
     attempt: Vec<u32>,
+    /// Reasons of what ended or is parked, where there is one.
+    said: Vec<String>,
 }
 
 impl Bench {
@@ -147,6 +151,7 @@ impl Bench {
         let mut bench = Self {
             engine: Engine::new(settings, resume),
             now: 0,
+            jitter: 0.0,
             in_flight: HashMap::new(),
             next,
         };
@@ -156,7 +161,7 @@ impl Bench {
 
     fn step(&mut self, input: Input<()>) -> Seen {
         let mut seen = Seen::default();
-        for decision in self.engine.step(input, self.now, 0.0) {
+        for decision in self.engine.step(input, self.now, self.jitter) {
             match decision {
                 Decision::Deliver(delivery) => {
                     let keys: Vec<_> = delivery.works.iter().map(|work| work.key).collect();
@@ -168,12 +173,22 @@ impl Bench {
                     }
                     seen.opened.extend(delivery.new_run);
                 }
-                Decision::Done { work, .. } => seen.done.push(work.key),
+                Decision::Done { work, reason, .. } => {
+                    seen.done.push(work.key);
+                    seen.said
+                        .extend(Some(reason).filter(|reason| !reason.is_empty()));
+                }
                 Decision::Park { work, parking, .. } => match parking {
-                    Parking::Refused(_) => seen.rejected.push(work.key),
+                    Parking::Refused(refusal) => {
+                        seen.rejected.push(work.key);
+                        seen.said.push(refusal.reason);
+                    }
                     Parking::Waiting => seen.waiting.push(work.key),
                     Parking::Due(after, _) => seen.due.push((work.key, after)),
-                    Parking::Dead(_) => seen.dead.push(work.key),
+                    Parking::Dead(refusal) => {
+                        seen.dead.push(work.key);
+                        seen.said.extend([refusal.reason, refusal.message]);
+                    }
                 },
                 Decision::Attempts(key, count) => seen.attempts.push((key, count)),
                 Decision::RunClosed(run) => seen.closed.push(run),

@@ -166,7 +166,8 @@ fn protection_that_is_seen_ahead_overtakes_what_is_not_read_yet_and_is_not_deliv
         bench.step(Input::Ahead(vec![measure.clone()])),
         Seen::default()
     );
-    assert_eq!(bench.answer(measure.key, &applied()).done, [measure.key]);
+    let seen = bench.answer(measure.key, &applied());
+    assert_eq!((seen.done, seen.delivered), (vec![measure.key], vec![]));
     assert_eq!(
         bench.step(Input::Ahead(vec![measure.clone()])),
         Seen::default()
@@ -188,4 +189,12 @@ fn protection_that_is_still_under_way_when_its_unit_is_read_holds_the_cursor() {
     assert_eq!(bench.engine.cursor(Stream::Live).sequence, 1);
     bench.answer(measure.key, &applied());
     assert_eq!(bench.engine.cursor(Stream::Live).sequence, 2);
+}
+
+#[test]
+fn nothing_but_protection_overtakes_the_reader() {
+    let mut bench = Bench::new();
+    let ordinary = work(live(2), &["A"]);
+    let seen = bench.step(Input::Ahead(vec![ordinary]));
+    assert_eq!((seen, bench.engine.open()), (Seen::default(), 0));
 }

@@ -36,13 +36,12 @@ fn a_receiver_that_puts_everybody_off_is_probed_with_one_delivery() {
         }
     }
     // It is back: all go on at once.
-    let at = bench.engine.wake_at().expect("a probe is due");
-    let mut seen = bench.at(at);
-    while seen.delivered.is_empty() {
+    let probe = (0..500).find_map(|_| {
         let at = bench.engine.wake_at().expect("a probe is due");
-        seen = bench.at(at);
-    }
-    let probe = seen.delivered[0][0];
+        let seen = bench.at(at);
+        seen.delivered.first().map(|keys| keys[0])
+    });
+    let probe = probe.expect("a probe is sent");
     assert_eq!(
         bench.answer(probe, &applied()).delivered.len(),
         DOWN_SUBJECTS + 4
@@ -263,9 +262,31 @@ fn what_cannot_start_at_its_time_wakes_for_nothing_until_something_happens() {
         ..Settings::default()
     };
     bench.step(Input::Settings(settings));
-    bench.at(10_000);
-    let wake = bench.engine.wake_at();
-    assert!(wake.is_none_or(|at| at > 10_000), "{wake:?}");
+    let probe = bench.engine.wake_at().expect("a probe is due");
+    for now in [probe, 10_000] {
+        bench.at(now);
+        let wake = bench.engine.wake_at();
+        assert!(wake.is_none_or(|at| at > now), "{wake:?}");
+    }
+}
+
+#[test]
+fn a_rate_wakes_only_for_what_waits_and_has_a_credit() {
+    let settings = Settings {
+        per_second: Some(4),
+        ..Settings::default()
+    };
+    let mut bench = Bench::set(settings, Resume::default());
+    bench.live(&["A"]);
+    bench.answer(live(1), &applied());
+    assert_eq!(bench.engine.wake_at(), None);
+    bench.engine = Engine::new(settings, Resume::default());
+    bench.step(Input::Credits(1));
+    bench.live(&["B"]);
+    bench.live(&["C"]);
+    assert_eq!(bench.engine.wake_at(), Some(settings.answer_within_ms));
+    bench.step(Input::Credits(1));
+    assert_eq!(bench.engine.wake_at(), Some(250));
 }
 
 #[test]
@@ -275,4 +296,176 @@ fn a_late_pause_does_not_replace_an_operators_stop() {
     let seen = bench.answer(live(1), &Answered::Pause("CREDENTIALS".to_owned()));
     assert_eq!(seen.paused, Vec::<String>::new());
     assert_eq!(bench.step(Input::Stopped(false)).delivered, [[live(1)]]);
+}
+
+/// So many subjects that the receiver is down, none of which has a near time of its own.
+fn slow_town(now: i64) -> Bench {
+    let subjects = DOWN_SUBJECTS as u64;
+    let resume = Resume {
+        attempts: (1..=subjects).map(|place| (live(place), 20)).collect(),
+        ..Resume::default()
+    };
+    let mut bench = Bench::with(false, resume);
+    bench.at(now);
+    for place in 1..=subjects {
+        bench.live(&[&format!("S{place}")]);
+    }
+    bench
+}
+
+/// Milliseconds between the probes of a receiver that stays down.
+fn probes(mut bench: Bench, count: usize) -> Vec<i64> {
+    for place in 1..=DOWN_SUBJECTS as u64 {
+        bench.answer(live(place), &again());
+    }
+    let mut waits = Vec::new();
+    let mut last = bench.now;
+    for _ in 0..10 * count {
+        let at = bench.engine.wake_at().expect("a probe is due");
+        for keys in bench.at(at).delivered {
+            waits.push(at - last);
+            last = at;
+            bench.answer(keys[0], &again());
+        }
+    }
+    waits.truncate(count);
+    waits
+}
+
+#[test]
+fn while_everything_is_put_off_for_long_the_oldest_is_the_probe() {
+    let mut bench = slow_town(0);
+    for place in 1..=DOWN_SUBJECTS as u64 {
+        bench.answer(live(place), &again());
+    }
+    // By their own schedules all would go in half a minute.
+    assert_eq!(bench.engine.wake_at(), Some(200));
+    assert_eq!(bench.at(200).delivered, [[live(1)]]);
+}
+
+#[test]
+fn probes_are_further_and_further_apart_up_to_a_limit() {
+    let waits = [200, 400, 800, 1_600, 3_200, 4_000, 4_000];
+    assert_eq!(probes(slow_town(1_000), 7), waits);
+    let mut bench = slow_town(1_000);
+    bench.jitter = 1.0;
+    assert_eq!(probes(bench, 7), waits.map(|wait| wait * 5 / 4));
+}
+
+#[test]
+fn only_the_probe_itself_says_whether_the_receiver_is_still_down() {
+    let mut bench = town(DOWN_SUBJECTS + 1);
+    for place in 1..=DOWN_SUBJECTS as u64 {
+        bench.answer(live(place), &again());
+    }
+    assert_eq!(bench.at(200).delivered, [[live(1)]]);
+    // This one was sent before it was known that the receiver is down.
+    bench.answer(live(DOWN_SUBJECTS as u64 + 1), &again());
+    assert_eq!(bench.at(10_000), Seen::default());
+    bench.answer(live(1), &again());
+    assert_eq!(bench.at(10_400).delivered.len(), 1);
+}
+
+#[test]
+fn what_was_put_off_goes_when_it_asked_for_once_the_receiver_is_back() {
+    let mut bench = slow_town(1_000);
+    bench.answer(live(1), &after(5_000));
+    for place in 2..=DOWN_SUBJECTS as u64 {
+        bench.answer(live(place), &again());
+    }
+    // The oldest has asked for more time, so another one is the probe.
+    assert_eq!(bench.at(1_200).delivered, [[live(2)]]);
+    let seen = bench.answer(live(2), &applied());
+    assert_eq!(seen.delivered.len(), DOWN_SUBJECTS - 2);
+    assert_eq!(bench.at(5_999), Seen::default());
+    assert_eq!(bench.at(6_000).delivered, [[live(1)]]);
+}
+
+#[test]
+fn an_operators_word_ends_the_care_for_a_receiver_that_was_down() {
+    let mut bench = slow_town(1_000);
+    for place in 1..=DOWN_SUBJECTS as u64 {
+        bench.answer(live(place), &again());
+    }
+    bench.step(Input::Stopped(true));
+    bench.step(Input::Stopped(false));
+    assert_eq!(bench.live(&["Z"]).delivered.len(), 1);
+    assert_eq!(bench.live(&["Y"]).delivered.len(), 1);
+}
+
+#[test]
+fn after_an_operator_resumed_refusals_are_counted_anew() {
+    let mut bench = town(SAME_REFUSAL_SUBJECTS + 5);
+    for place in 1..=SAME_REFUSAL_SUBJECTS as u64 {
+        bench.answer(live(place), &refusal("REFUSED"));
+    }
+    bench.step(Input::Stopped(false));
+    let next = SAME_REFUSAL_SUBJECTS as u64 + 1;
+    let seen = bench.answer(live(next), &refusal("REFUSED"));
+    assert_eq!((seen.rejected, seen.paused), (vec![live(next)], vec![]));
+}
+
+#[test]
+fn the_same_reason_for_different_fields_is_not_the_same_refusal() {
+    let mut bench = town(2 * SAME_REFUSAL_SUBJECTS);
+    for place in 1..=2 * SAME_REFUSAL_SUBJECTS as u64 {
+        let refusal = Answered::Rejected(Refusal {
+            reason: "CODE".to_owned(),
+            field: format!("field {}", place % 2),
+            ..Refusal::default()
+        });
+        assert_eq!(bench.answer(live(place), &refusal).paused.len(), 0);
+    }
+}
+
+#[test]
+fn one_subject_that_is_refused_again_and_again_stops_nothing() {
+    let mut bench = town(1);
+    for _ in 0..2 * SAME_REFUSAL_SUBJECTS {
+        let seen = bench.answer(live(1), &refusal("REFUSED"));
+        assert_eq!((seen.rejected.len(), seen.paused.len()), (1, 0));
+        bench.step(back(vec![work(live(1), &["S0"])]));
+    }
+}
+
+fn at_rate(per_second: u32) -> (Settings, Bench) {
+    let settings = Settings {
+        per_second: Some(per_second),
+        ..Settings::default()
+    };
+    (settings, Bench::set(settings, Resume::default()))
+}
+
+#[test]
+fn a_rate_saves_up_no_more_than_one_second() {
+    let (_, mut bench) = at_rate(4);
+    bench.at(60_000);
+    let sent = (0..10).map(|place| bench.live(&[&format!("S{place}")]).delivered.len());
+    assert_eq!(sent.sum::<usize>(), 4);
+}
+
+#[test]
+fn a_lower_rate_holds_at_once() {
+    let (settings, mut bench) = at_rate(4);
+    bench.at(60_000);
+    let per_second = Some(2);
+    bench.step(Input::Settings(Settings {
+        per_second,
+        ..settings
+    }));
+    let sent = (0..10).map(|place| bench.live(&[&format!("S{place}")]).delivered.len());
+    assert_eq!(sent.sum::<usize>(), 1);
+    assert_eq!(bench.engine.wake_at(), Some(60_500));
+}
+
+#[test]
+fn the_time_of_the_next_delivery_does_not_move_while_nothing_happens() {
+    let (_, mut bench) = at_rate(3);
+    bench.live(&["A"]);
+    bench.live(&["B"]);
+    for now in [0, 100, 200, 333] {
+        assert_eq!(bench.at(now), Seen::default());
+        assert_eq!(bench.engine.wake_at(), Some(334), "{now}");
+    }
+    assert_eq!(bench.at(334).delivered, [[live(2)]]);
 }

@@ -159,3 +159,33 @@ fn protection_that_is_seen_ahead_and_refused_parks_nothing_that_stands_before_it
     assert_eq!((seen.rejected, seen.waiting), (vec![measure.key], vec![]));
     assert_eq!(bench.answer(live(1), &applied()).delivered, [[live(2)]]);
 }
+
+#[test]
+fn what_is_skipped_frees_its_subject_and_no_other() {
+    let mut bench = Bench::new();
+    bench.live(&["A"]);
+    bench.live(&["B"]);
+    bench.answer(live(1), &refusal("UNMAPPABLE"));
+    bench.answer(live(2), &refusal("UNMAPPABLE"));
+    bench.step(Input::Unparked(vec![subject("A")]));
+    assert_eq!(bench.live(&["A"]).delivered, [[live(3)]]);
+    assert_eq!(bench.live(&["B"]).waiting, [live(4)]);
+}
+
+#[test]
+fn a_parked_subject_waits_in_both_streams() {
+    let mut bench = Bench::new();
+    bench.live(&["A"]);
+    bench.answer(live(1), &refusal("UNMAPPABLE"));
+    assert_eq!(bench.bulk(&["A"]).waiting, [bulk(1)]);
+    assert_eq!(bench.bulk(&["B"]).delivered, [[bulk(2)]]);
+}
+
+#[test]
+fn a_replay_leaves_alone_what_lies_parked() {
+    let mut bench = Bench::new();
+    bench.live(&["A"]);
+    bench.answer(live(1), &refusal("UNMAPPABLE"));
+    let seen = bench.step(Input::Replay(vec![work(live(1), &["A"])]));
+    assert_eq!((seen, bench.engine.open()), (Seen::default(), 0));
+}

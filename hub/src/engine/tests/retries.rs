@@ -147,7 +147,9 @@ fn an_unknown_outcome_waits_for_a_human_where_sending_again_could_repeat_it() {
     };
     let mut bench = Bench::set(settings, Resume::default());
     bench.live(&["A"]);
-    assert_eq!(bench.answer(live(1), &unknown()).rejected, [live(1)]);
+    let seen = bench.answer(live(1), &unknown());
+    assert_eq!(seen.rejected, [live(1)]);
+    assert_eq!(seen.said, ["OUTCOME_UNKNOWN"]);
 }
 
 #[test]
@@ -284,4 +286,53 @@ fn what_stands_behind_a_unit_that_stays_parked_stays_too() {
     assert_eq!(bench.live(&["A"]).waiting, [live(4)]);
     assert_eq!(bench.answer(live(1), &applied()).done, [live(1)]);
     assert_eq!(bench.live(&["A"]).waiting, [live(5)]);
+}
+
+#[test]
+fn what_is_due_within_a_minute_keeps_its_lane() {
+    let mut bench = Bench::new();
+    bench.live(&["A"]);
+    let seen = bench.answer(live(1), &after(60_000));
+    assert_eq!((seen.due, seen.attempts), (vec![], vec![(live(1), 1)]));
+    assert_eq!(bench.engine.wake_at(), Some(60_000));
+}
+
+#[test]
+fn a_dead_letter_says_what_its_last_attempt_said() {
+    let settings = Settings {
+        answer_within_ms: 5_000,
+        ..Settings::default()
+    };
+    let last = || Resume {
+        attempts: vec![(live(1), RETRY_ATTEMPTS_MAX - 1)],
+        ..Resume::default()
+    };
+    let no_receipt = ["RETRIES_EXHAUSTED", "NO_RECEIPT"];
+    let mut bench = Bench::set(settings, last());
+    bench.live(&["A"]);
+    assert_eq!(bench.at(5_000).said, no_receipt);
+    let mut bench = Bench::set(settings, last());
+    bench.live(&["A"]);
+    let delivery = bench.number(live(1));
+    let answers = Vec::new();
+    let seen = bench.step(Input::Receipt { delivery, answers });
+    assert_eq!(seen.said, no_receipt);
+}
+
+#[test]
+fn after_a_restart_what_was_tried_or_in_doubt_is_asked_for_and_a_replay_is_not() {
+    let resume = Resume {
+        attempts: vec![(live(1), 1)],
+        doubted: [live(2)].into(),
+        maybe_sent: [1, 3],
+        ..Resume::default()
+    };
+    let mut bench = Bench::with(false, resume);
+    let asked = ["A", "B", "C"].map(|name| bench.live(&[name]).asked);
+    assert_eq!(asked, [vec![live(1)], vec![live(2)], vec![]]);
+    let asked = ["D", "E", "F"].map(|name| bench.bulk(&[name]).asked);
+    assert_eq!(asked, [vec![bulk(1)], vec![bulk(2)], vec![]]);
+    bench.answer(bulk(1), &applied());
+    let seen = bench.step(Input::Replay(vec![work(bulk(1), &["D"])]));
+    assert_eq!((seen.delivered, seen.asked), (vec![vec![bulk(1)]], vec![]));
 }

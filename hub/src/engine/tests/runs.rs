@@ -1,7 +1,7 @@
 //! Several units of one subject that go as one.
 
 use super::*;
-use crate::limits::{RUN_UNITS_MAX, WINDOW_UNITS};
+use crate::limits::{CREDITS_MAX, RUN_UNITS_MAX, WINDOW_UNITS};
 
 /// Three units of one subject in one run, behind one that went alone.
 fn three() -> Bench {
@@ -287,6 +287,7 @@ fn a_later_image_that_was_applied_makes_an_earlier_refusal_needless() {
     ]);
     assert_eq!(seen.done, [live(2), live(3), live(4)]);
     assert_eq!(seen.rejected, []);
+    assert_eq!(seen.said, ["UNMAPPABLE", "UNMAPPABLE"]);
 }
 
 #[test]
@@ -335,23 +336,55 @@ fn one_subject_of_a_batch_says_nothing_about_another() {
 #[test]
 fn a_run_of_a_former_engine_is_read_to_its_end_however_full_the_window_is() {
     let last = WINDOW_UNITS as u64 + 10;
+    for first in [1, last - 1] {
+        let mut bench = former_batch(vec![live(first), live(last)]);
+        bench.step(Input::Credits(CREDITS_MAX));
+        let mut seen = Seen::default();
+        for place in 1..=last {
+            assert!(bench.engine.has_room(Stream::Live), "{first} {place}");
+            seen = bench.live(&[&format!("S{place}")]);
+        }
+        assert!(seen.delivered.contains(&vec![live(first), live(last)]));
+        assert!(!bench.engine.has_room(Stream::Live));
+    }
+}
+
+#[test]
+fn a_run_of_a_former_engine_opens_the_window_of_its_own_stream_alone() {
+    let mut bench = former_batch(vec![live(1), live(2)]);
+    for place in 0..WINDOW_UNITS {
+        bench.bulk(&[&format!("S{place}")]);
+    }
+    assert!(!bench.engine.has_room(Stream::Bulk));
+    assert!(bench.engine.has_room(Stream::Live));
+}
+
+#[test]
+fn a_run_of_a_former_engine_that_lost_a_unit_holds_nothing_back() {
     let resume = Resume {
-        runs: vec![RunRow {
-            id: "live-1-1".to_owned(),
-            keys: vec![live(1), live(last)],
-        }],
-        ..Resume::default()
+        ahead: [live(1)].into(),
+        ..former_run(vec![live(1), live(2)])
     };
+    let mut bench = Bench::with(true, resume);
+    assert_eq!(bench.live(&["A"]), Seen::default());
+    // The first was parked in the meantime: the second can go only without it.
+    let seen = bench.live(&["A"]);
+    assert_eq!((seen.delivered, seen.opened), (vec![vec![live(2)]], vec![]));
+    assert_eq!(seen.closed, ["live-1-1"]);
+}
+
+fn former_run(keys: Vec<UnitKey>) -> Resume {
+    let id = format!("live-{}-1", keys[0].sequence);
+    Resume {
+        runs: vec![RunRow { id, keys }],
+        ..Resume::default()
+    }
+}
+
+fn former_batch(keys: Vec<UnitKey>) -> Bench {
     let settings = Settings {
         batch_units: 2,
         ..Settings::default()
     };
-    let mut bench = Bench::set(settings, resume);
-    let mut seen = Seen::default();
-    for place in 1..=last {
-        assert!(bench.engine.has_room(Stream::Live), "{place}");
-        seen = bench.live(&[&format!("S{place}")]);
-    }
-    assert_eq!(seen.delivered[0], [live(1), live(last)]);
-    assert!(!bench.engine.has_room(Stream::Live));
+    Bench::set(settings, former_run(keys))
 }
