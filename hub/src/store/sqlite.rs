@@ -16,6 +16,7 @@ mod alarms;
 mod delivery;
 mod publish;
 mod replay;
+mod rows;
 mod writer;
 
 /// Version of the file's shape; a file of a newer version is refused.
@@ -26,6 +27,8 @@ const SCHEMA_VERSION: i64 = 3;
 pub struct SqliteStore {
     path: PathBuf,
     writer: Writer,
+    /// Deltas of deliveries that wait for the writer.
+    deltas: delivery::Deltas,
     readers: SqlitePool,
 }
 
@@ -40,6 +43,7 @@ impl SqliteStore {
         Ok(Self {
             path: path.to_owned(),
             writer: Writer::new(path, writer),
+            deltas: delivery::Deltas::default(),
             readers,
         })
     }

@@ -497,6 +497,47 @@ async fn store_416_subscriptions_are_apart(harness: &dyn Harness) {
     assert_eq!(store.runs("142042/010").await.unwrap().len(), 1);
 }
 
+async fn store_418_deltas_at_the_same_time_stand_or_fall_by_themselves(harness: &dyn Harness) {
+    let (store, epoch) = opened(harness).await;
+    let system = |number: u64| format!("142042/{number:03}");
+    let mut deltas = Vec::new();
+    // Each subscription twice: the second delta finds what the first one did.
+    for number in 100..180 {
+        store
+            .put_subscription(subscription(&system(number)))
+            .await
+            .unwrap();
+        for done_up_to in [2, 3] {
+            // Every tenth belongs to somebody else by now.
+            let epoch = if number % 10 == 0 { epoch + 1 } else { epoch };
+            deltas.push(store.commit(DeliveryDelta {
+                cursors: vec![(Stream::Live, cursor(done_up_to, done_up_to))],
+                done: vec![
+                    done(live(done_up_to - 1), Outcome::Applied, &["a", "b"]),
+                    done(live(9), Outcome::Applied, &["c"]),
+                ],
+                ..delta(epoch, &system(number))
+            }));
+        }
+    }
+    let answers = futures::future::join_all(deltas).await;
+    for (index, answer) in answers.into_iter().enumerate() {
+        let number = 100 + index as u64 / 2;
+        let fenced = matches!(answer, Err(StoreError::Fenced(id)) if id == system(number));
+        assert_eq!(fenced, number.is_multiple_of(10), "{number}");
+    }
+    for number in 100..180 {
+        let row = row_of(&*store, &system(number)).await;
+        let (at, events, ahead) = match number % 10 {
+            0 => (1, 0, 0),
+            _ => (3, 6, 1),
+        };
+        assert_eq!(row.live, cursor(at, at), "{number}");
+        assert_eq!(row.tally.applied, events, "{number}");
+        assert_eq!(store.ahead(&row.id).await.unwrap().len(), ahead, "{number}");
+    }
+}
+
 async fn store_490_deliveries_survive_reopen(harness: &dyn Harness) {
     let (store, epoch) = opened(harness).await;
     store.commit(full(epoch)).await.unwrap();
@@ -534,5 +575,6 @@ suites!(
     store_414_the_snapshot_is_through_once_and_for_all,
     store_415_a_pause_concerns_the_binding_that_serves,
     store_416_subscriptions_are_apart,
+    store_418_deltas_at_the_same_time_stand_or_fall_by_themselves,
     store_490_deliveries_survive_reopen,
 );

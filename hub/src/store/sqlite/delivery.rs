@@ -5,6 +5,7 @@
 //! Read next: `engine.rs`.
 
 mod commit;
+mod group;
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +13,7 @@ use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use self::commit::apply;
+pub(super) use self::group::Deltas;
 use super::{SqliteStore, failed};
 
 use crate::event::seal::Sealed;
@@ -338,27 +339,7 @@ impl DeliveryStore for SqliteStore {
     }
 
     async fn commit(&self, delta: DeliveryDelta) -> Result<(), StoreError> {
-        let failed = failed("committing deliveries");
-        let mut writer = self
-            .writer
-            .lock(delta.durability())
-            .await
-            .map_err(&failed)?;
-        let mut transaction = writer.begin().await.map_err(&failed)?;
-        let owned: Option<i64> = sqlx::query_scalar(
-            "SELECT 1 FROM owner o JOIN subscription s ON s.municipality = o.municipality
-             WHERE s.id = $1 AND o.epoch = $2",
-        )
-        .bind(&delta.subscription)
-        .bind(delta.owner_epoch as i64)
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(&failed)?;
-        if owned.is_none() {
-            return Err(StoreError::Fenced(delta.subscription));
-        }
-        apply(&mut transaction, &delta).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)
+        self.commit_delta(delta).await
     }
 
     async fn ahead(&self, subscription: &str) -> Result<HashSet<UnitKey>, StoreError> {

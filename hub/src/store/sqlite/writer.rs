@@ -37,7 +37,28 @@ impl Writer {
 
     /// The connection, once nobody else writes; what is committed on it keeps `durability`.
     pub(super) async fn lock(&self, durability: Durability) -> Result<Writing<'_>, sqlx::Error> {
-        let mut state = self.0.lock().await;
+        self.turn().await.keeping(durability).await
+    }
+
+    /// One's turn to write, for whoever decides only then what is written.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        Turn(self.0.lock().await)
+    }
+
+    /// Closes the connection.
+    pub(super) async fn close(self) -> Result<(), sqlx::Error> {
+        self.0.into_inner().connection.close().await
+    }
+}
+
+/// One's turn to write.
+#[derive(Debug)]
+pub(super) struct Turn<'a>(MutexGuard<'a, State>);
+
+impl<'a> Turn<'a> {
+    /// The connection; what is committed on it keeps `durability`.
+    pub(super) async fn keeping(self, durability: Durability) -> Result<Writing<'a>, sqlx::Error> {
+        let mut state = self.0;
         let State {
             path, connection, ..
         } = &mut *state;
@@ -57,18 +78,18 @@ impl Writer {
         }
         Ok(Writing(state))
     }
-
-    /// Closes the connection.
-    pub(super) async fn close(self) -> Result<(), sqlx::Error> {
-        self.0.into_inner().connection.close().await
-    }
 }
 
 /// The writing connection in one's hands.
 #[derive(Debug)]
 pub(super) struct Writing<'a>(MutexGuard<'a, State>);
 
-impl Writing<'_> {
+impl<'a> Writing<'a> {
+    /// One's turn again, for the next commit.
+    pub(super) fn end(self) -> Turn<'a> {
+        Turn(self.0)
+    }
+
     /// Begins a transaction that may write from its first statement on.
     pub(super) async fn begin(&mut self) -> Result<Transaction<'_, Sqlite>, sqlx::Error> {
         self.0.connection.begin_with("BEGIN IMMEDIATE").await

@@ -1,132 +1,213 @@
-//! Applies one delivery delta inside an open transaction.
-//! Called by `commit` once the fence holds.
-//! Must never leave a part of a delta out.
-//! Read next: `store/delivery.rs`.
+//! Applies delivery deltas of different subscriptions inside an open transaction.
+//! Called by `group.rs` once their fences hold. What every delivery writes has one statement a
+//! table for all deltas together; the rest is rare.
+//! Must never leave a part of a delta out. Read next: `store/delivery.rs`.
+
+use std::collections::BTreeMap;
 
 use musubi_proto::hub::v1::Outcome;
+use sqlx::Sqlite;
+use sqlx::query_builder::Separated;
 use sqlx::sqlite::SqliteConnection;
 
 use super::{binding_number, paused_number};
 use crate::event::Stream;
 use crate::store::sqlite::acts::put_act;
-use crate::store::sqlite::json_list;
+use crate::store::sqlite::{json_list, rows};
 use crate::store::{BindingState, Cursor, DeliveryDelta, Done, ParkedRow, ParkedState, UnitKey};
 
-async fn move_cursor(
+/// A row on its way into a statement.
+type Row<'a> = Separated<'a, Sqlite, &'static str>;
+
+/// A cursor that moves, with its subscription.
+type Moved<'a> = (&'a str, Stream, Cursor);
+
+/// Moves cursors; what was done ahead of them and is behind them now is known by them.
+async fn move_cursors(
     connection: &mut SqliteConnection,
-    subscription: &str,
-    stream: Stream,
-    cursor: Cursor,
+    deltas: &[&DeliveryDelta],
 ) -> Result<(), sqlx::Error> {
-    let statement = match stream {
-        Stream::Live => {
-            "UPDATE subscription SET live_position = $2, live_sequence = $3 WHERE id = $1"
-        }
-        Stream::Bulk => {
-            "UPDATE subscription SET bulk_position = $2, bulk_sequence = $3 WHERE id = $1"
-        }
-    };
-    sqlx::query(statement)
-        .bind(subscription)
-        .bind(cursor.position.0 as i64)
-        .bind(cursor.sequence as i64)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("DELETE FROM ahead WHERE subscription = $1 AND stream = $2 AND sequence < $3")
-        .bind(subscription)
-        .bind(stream.number())
-        .bind(cursor.sequence as i64)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// Notes that a unit is done or parked although the cursor has not passed it yet.
-async fn put_ahead(
-    connection: &mut SqliteConnection,
-    subscription: &str,
-    key: UnitKey,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO ahead (subscription, stream, sequence, member)
-         SELECT $1, $2, $3, $4 FROM subscription WHERE id = $1 AND $3 >=
-           CASE $2 WHEN 2 THEN bulk_sequence ELSE live_sequence END
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(subscription)
-    .bind(key.stream.number())
-    .bind(key.sequence as i64)
-    .bind(i64::from(key.member))
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// What an outcome changes.
-const DONE: [&str; 4] = [
-    "INSERT INTO ahead (subscription, stream, sequence, member)
-         SELECT $1, u.value->>0, u.value->>1, u.value->>2
-         FROM json_each($2) u JOIN subscription s ON s.id = $1
-         WHERE u.value->>1 >=
-           CASE u.value->>0 WHEN 2 THEN s.bulk_sequence ELSE s.live_sequence END
-         ON CONFLICT DO NOTHING",
-    "INSERT INTO tally (subscription, outcome, events)
-         SELECT $1, u.value->>3, sum(u.value->>4) FROM json_each($2) u WHERE true
-         GROUP BY u.value->>3
-         ON CONFLICT (subscription, outcome) DO UPDATE SET events = events + excluded.events",
-    REPLAYED[0],
-    REPLAYED[1],
-];
-
-/// What the outcome of a replayed unit changes: its first one counts and moved the cursor.
-const REPLAYED: [&str; 2] = [
-    "DELETE FROM attempt WHERE subscription = $1 AND (stream, sequence, member) IN
-           (SELECT u.value->>0, u.value->>1, u.value->>2 FROM json_each($2) u)",
-    "INSERT INTO history (municipality, event_id, subscription, product, stream, sequence,
-           member, attempt, outcome, reason, at_ms)
-         SELECT s.municipality, e.value, $1, u.value->>6, u.value->>0, u.value->>1, u.value->>2,
-           u.value->>5, u.value->>3, u.value->>7, u.value->>8
-         FROM json_each($2) u JOIN subscription s ON s.id = $1
-           JOIN json_each(u.value, '$[9]') e
-         ORDER BY u.key, e.key",
-];
-
-/// Writes all outcomes of a delta with one statement a table, whatever their number.
-async fn put_done(
-    connection: &mut SqliteConnection,
-    subscription: &str,
-    statements: &[&'static str],
-    all: &[Done],
-) -> Result<(), sqlx::Error> {
-    if all.is_empty() {
-        return Ok(());
-    }
-    let units: Vec<_> = all
+    let moved: Vec<Moved<'_>> = deltas
         .iter()
-        .map(|done| {
-            serde_json::json!([
-                done.key.stream.number(),
-                done.key.sequence,
-                done.key.member,
-                done.outcome,
-                done.event_ids.len(),
-                done.attempt,
-                done.product,
-                done.reason,
-                done.at_ms,
-                done.event_ids,
-            ])
+        .flat_map(|delta| {
+            let cursors = delta.cursors.iter();
+            cursors.map(|(stream, cursor)| (delta.subscription.as_str(), *stream, *cursor))
         })
         .collect();
-    let units = json_list(&units);
-    for statement in statements {
-        sqlx::query(*statement)
-            .bind(subscription)
-            .bind(&units)
-            .execute(&mut *connection)
-            .await?;
+    let bind = |row: &mut Row<'_>, moved: Option<&Moved<'_>>| {
+        row.push_bind(moved.map(|(subscription, ..)| *subscription))
+            .push_bind(moved.map(|(_, stream, _)| stream.number()))
+            .push_bind(moved.map(|(.., cursor)| cursor.position.0 as i64))
+            .push_bind(moved.map(|(.., cursor)| cursor.sequence as i64));
+    };
+    for (stream, update) in [
+        (
+            Stream::Live,
+            "UPDATE subscription SET live_position = column3, live_sequence = column4 FROM",
+        ),
+        (
+            Stream::Bulk,
+            "UPDATE subscription SET bulk_position = column3, bulk_sequence = column4 FROM",
+        ),
+    ] {
+        let of_stream = moved.iter().filter(|(_, of, _)| *of == stream).copied();
+        let of_stream: Vec<Moved<'_>> = of_stream.collect();
+        rows::execute(connection, update, &of_stream, bind, "WHERE id = column1").await?;
     }
-    Ok(())
+    rows::execute(
+        connection,
+        "DELETE FROM ahead WHERE (subscription, stream, sequence, member) IN
+           (SELECT a.subscription, a.stream, a.sequence, a.member FROM",
+        &moved,
+        bind,
+        "v CROSS JOIN ahead a ON a.subscription = v.column1 AND a.stream = v.column2
+           AND a.sequence < v.column4)",
+    )
+    .await
+}
+
+/// A unit with its subscription.
+type UnitOf<'a> = (&'a str, UnitKey);
+
+fn bind_unit(row: &mut Row<'_>, of: Option<&UnitOf<'_>>) {
+    row.push_bind(of.map(|(subscription, _)| *subscription))
+        .push_bind(of.map(|(_, key)| key.stream.number()))
+        .push_bind(of.map(|(_, key)| key.sequence as i64))
+        .push_bind(of.map(|(_, key)| i64::from(key.member)));
+}
+
+/// Notes that units are done or parked although the cursor has not passed them yet.
+async fn put_ahead(
+    connection: &mut SqliteConnection,
+    deltas: &[&DeliveryDelta],
+) -> Result<(), sqlx::Error> {
+    let ahead = |delta: &&DeliveryDelta| {
+        let done = delta.done.iter().map(|done| done.key);
+        let parked = delta.park.iter().map(|row| row.key);
+        let open = done.chain(parked).filter(|key| !passed(delta, *key));
+        open.collect::<Vec<UnitKey>>()
+    };
+    let units = deltas.iter().flat_map(|delta| {
+        ahead(delta)
+            .into_iter()
+            .map(|key| (delta.subscription.as_str(), key))
+    });
+    let units: Vec<UnitOf<'_>> = units.collect();
+    rows::execute(
+        connection,
+        "INSERT INTO ahead (subscription, stream, sequence, member)
+         SELECT column1, column2, column3, column4 FROM",
+        &units,
+        bind_unit,
+        "JOIN subscription ON id = column1 WHERE column3 >=
+           CASE column2 WHEN 2 THEN bulk_sequence ELSE live_sequence END
+         ON CONFLICT DO NOTHING",
+    )
+    .await
+}
+
+/// True when the delta itself moves the cursor over a unit.
+fn passed(delta: &DeliveryDelta, key: UnitKey) -> bool {
+    let mut cursors = delta.cursors.iter();
+    cursors.any(|(stream, cursor)| *stream == key.stream && key.sequence < cursor.sequence)
+}
+
+/// Counts outcomes by their events.
+async fn count(
+    connection: &mut SqliteConnection,
+    deltas: &[&DeliveryDelta],
+) -> Result<(), sqlx::Error> {
+    let mut counts: BTreeMap<(&str, i32), usize> = BTreeMap::new();
+    for delta in deltas {
+        for done in &delta.done {
+            let count = counts.entry((&delta.subscription, done.outcome));
+            *count.or_default() += done.event_ids.len();
+        }
+    }
+    let counts: Vec<_> = counts.into_iter().collect();
+    rows::execute(
+        connection,
+        "INSERT INTO tally (subscription, outcome, events) SELECT column1, column2, column3 FROM",
+        &counts,
+        |row, of| {
+            row.push_bind(of.map(|((subscription, _), _)| *subscription))
+                .push_bind(of.map(|((_, outcome), _)| *outcome))
+                .push_bind(of.map(|(_, events)| *events as i64));
+        },
+        "WHERE column1 IS NOT NULL ON CONFLICT (subscription, outcome)
+           DO UPDATE SET events = events + excluded.events",
+    )
+    .await
+}
+
+/// Forgets the attempts of units that are done. One that was done at its first attempt has none,
+/// unless it was parked.
+async fn forget_attempts(
+    connection: &mut SqliteConnection,
+    deltas: &[&DeliveryDelta],
+) -> Result<(), sqlx::Error> {
+    let tried = |delta: &&DeliveryDelta| {
+        let done = delta.done.iter().chain(&delta.replayed);
+        let tried = done.filter(|done| done.attempt != 1 || delta.unpark.contains(&done.key));
+        tried.map(|done| done.key).collect::<Vec<UnitKey>>()
+    };
+    let units = deltas.iter().flat_map(|delta| {
+        tried(delta)
+            .into_iter()
+            .map(|key| (delta.subscription.as_str(), key))
+    });
+    let units: Vec<UnitOf<'_>> = units.collect();
+    rows::execute(
+        connection,
+        "DELETE FROM attempt WHERE (subscription, stream, sequence, member) IN",
+        &units,
+        bind_unit,
+        "",
+    )
+    .await
+}
+
+/// Writes a row for each event and outcome, also of replayed units.
+async fn put_history(
+    connection: &mut SqliteConnection,
+    deltas: &[&DeliveryDelta],
+) -> Result<(), sqlx::Error> {
+    let mut steps: Vec<(&str, &Done, &str)> = Vec::new();
+    for delta in deltas {
+        for done in delta.done.iter().chain(&delta.replayed) {
+            let ids = done.event_ids.iter().map(String::as_str);
+            steps.extend(ids.map(|id| (delta.subscription.as_str(), done, id)));
+        }
+    }
+    rows::execute(
+        connection,
+        "INSERT INTO history (municipality, event_id, subscription, product, stream, sequence,
+           member, attempt, outcome, reason, at_ms)
+         SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9,
+           column10, column11 FROM",
+        &steps,
+        |row, of| {
+            let done = of.map(|(_, done, _)| done);
+            row.push_bind(of.map(|(subscription, ..)| town(subscription)))
+                .push_bind(of.map(|(.., id)| *id))
+                .push_bind(of.map(|(subscription, ..)| *subscription))
+                .push_bind(done.map(|done| &done.product))
+                .push_bind(done.map(|done| done.key.stream.number()))
+                .push_bind(done.map(|done| done.key.sequence as i64))
+                .push_bind(done.map(|done| i64::from(done.key.member)))
+                .push_bind(done.map(|done| i64::from(done.attempt)))
+                .push_bind(done.map(|done| done.outcome))
+                .push_bind(done.map(|done| &done.reason))
+                .push_bind(done.map(|done| done.at_ms));
+        },
+        "WHERE column1 IS NOT NULL",
+    )
+    .await
+}
+
+/// A subscription's name begins with its municipality.
+fn town(subscription: &str) -> &str {
+    subscription.split('/').next().unwrap_or_default()
 }
 
 async fn put_parked(
@@ -134,7 +215,6 @@ async fn put_parked(
     subscription: &str,
     row: &ParkedRow,
 ) -> Result<(), sqlx::Error> {
-    put_ahead(connection, subscription, row.key).await?;
     sqlx::query(
         "INSERT INTO parked (subscription, stream, sequence, member, state, reason, field, message,
            attempts, at_ms, due_ms, position, event_ids, events, key_id, content)
@@ -263,18 +343,29 @@ async fn put_runs(
     Ok(())
 }
 
+/// Applies deltas of subscriptions that differ.
 pub(super) async fn apply(
+    connection: &mut SqliteConnection,
+    deltas: &[&DeliveryDelta],
+) -> Result<(), sqlx::Error> {
+    move_cursors(connection, deltas).await?;
+    for delta in deltas {
+        put_attempts(connection, delta).await?;
+    }
+    put_ahead(connection, deltas).await?;
+    count(connection, deltas).await?;
+    forget_attempts(connection, deltas).await?;
+    put_history(connection, deltas).await?;
+    for delta in deltas {
+        put_rest(connection, delta).await?;
+    }
+    Ok(())
+}
+
+async fn put_attempts(
     connection: &mut SqliteConnection,
     delta: &DeliveryDelta,
 ) -> Result<(), sqlx::Error> {
-    let subscription = &delta.subscription;
-    if let Some(act) = &delta.act {
-        let m = subscription.split('/').next().unwrap_or_default();
-        put_act(connection, m, act).await?;
-    }
-    for (stream, cursor) in &delta.cursors {
-        move_cursor(connection, subscription, *stream, *cursor).await?;
-    }
     for (key, attempts) in &delta.attempts {
         sqlx::query(
             "INSERT INTO attempt (subscription, stream, sequence, member, attempts)
@@ -282,7 +373,7 @@ pub(super) async fn apply(
              ON CONFLICT (subscription, stream, sequence, member)
                DO UPDATE SET attempts = excluded.attempts",
         )
-        .bind(subscription)
+        .bind(&delta.subscription)
         .bind(key.stream.number())
         .bind(key.sequence as i64)
         .bind(i64::from(key.member))
@@ -290,8 +381,18 @@ pub(super) async fn apply(
         .execute(&mut *connection)
         .await?;
     }
-    put_done(connection, subscription, &DONE, &delta.done).await?;
-    put_done(connection, subscription, &REPLAYED, &delta.replayed).await?;
+    Ok(())
+}
+
+/// What few deltas change.
+async fn put_rest(
+    connection: &mut SqliteConnection,
+    delta: &DeliveryDelta,
+) -> Result<(), sqlx::Error> {
+    let subscription = &delta.subscription;
+    if let Some(act) = &delta.act {
+        put_act(connection, town(subscription), act).await?;
+    }
     for row in &delta.park {
         put_parked(connection, subscription, row).await?;
     }
