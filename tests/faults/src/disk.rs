@@ -131,7 +131,7 @@ fn unmount(at: &Path) {
 /// such as `error=EIO:when=20`.
 pub fn injected(files: &[PathBuf], call: &str, answer: &str) -> Result<Command> {
     let mut command = Command::new("strace");
-    command.args(["-D", "-f", "-o", "/dev/null"]);
+    command.args(["-D", "-f", "--seccomp-bpf", "-o", "/dev/null"]);
     for file in files {
         command.arg("-P").arg(file);
     }

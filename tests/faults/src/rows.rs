@@ -5,6 +5,7 @@
 
 pub mod adapter;
 pub mod data;
+pub mod drift;
 pub mod exchange;
 pub mod hub;
 pub mod network;
@@ -23,6 +24,7 @@ pub const ALL: &[&[Row]] = &[
     random::ROWS,
     storage::ROWS,
     vendor::ROWS,
+    drift::ROWS,
     network::ROWS,
     data::ROWS,
     overload::ROWS,

@@ -77,6 +77,16 @@ async fn c7_a_product_that_refuses_everybody_stops_its_binding_and_not_the_town(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn c8_a_product_that_lost_its_data_gets_all_of_it_back_by_a_replay() {
+    passes("C8", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c9_rows_changed_by_hand_are_not_written_over_in_silence() {
+    passes("C9", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn c12_dates_arrive_unchanged_in_any_time_zone() {
     passes("C12", 1).await;
 }
