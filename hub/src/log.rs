@@ -73,6 +73,15 @@ pub struct Bounds {
     pub next: Position,
 }
 
+/// What the log keeps from a record on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// When that record was appended, in seconds since 1970; never falls along the log.
+    pub since_s: i64,
+    /// Bytes of content of that record and all behind it.
+    pub bytes: u64,
+}
+
 /// How much one read returns.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadLimit {
@@ -179,9 +188,17 @@ pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// First and next position.
     async fn bounds(&self, municipality: &Municipality, stream: Stream)
     -> Result<Bounds, LogError>;
+    /// What is kept from the first record at or behind a position on; `None` when there is none.
+    /// Asks for no scan: the cost does not grow with the log.
+    async fn kept_from(
+        &self,
+        municipality: &Municipality,
+        stream: Stream,
+        from: Position,
+    ) -> Result<Option<Kept>, LogError>;
     /// A hint that the tail moved: level-triggered, never missed, may come early.
     fn watch_tail(&self, municipality: &Municipality, stream: Stream) -> watch::Receiver<Position>;
-    /// Forgets records before a position.
+    /// Forgets records before a position. The caller has made sure that nobody needs them.
     async fn trim(
         &self,
         municipality: &Municipality,

@@ -186,6 +186,36 @@ async fn log_106_trim_forgets_by_name_and_never_reuses_positions(harness: &dyn H
     );
 }
 
+async fn log_108_what_is_kept_is_known_from_every_position(harness: &dyn Harness) {
+    let log = harness.open().await;
+    let m = town();
+    let kept = async |from: Position| log.kept_from(&m, Stream::Live, from).await.unwrap();
+    assert_eq!(kept(Position(0)).await, None);
+    let batch = vec![record("a"), record("bcd")];
+    let before_s = crate::clock::now_ms() / 1_000;
+    let first = log.append(&m, Stream::Live, batch).await.unwrap();
+    let second = log.append(&m, Stream::Live, vec![record("efghi")]).await;
+    let second = second.unwrap()[0];
+    let bytes = async |from| kept(from).await.map(|kept| kept.bytes);
+    assert_eq!(bytes(Position(0)).await, Some(9));
+    assert_eq!(bytes(first[0]).await, Some(9));
+    assert_eq!(bytes(first[1]).await, Some(8));
+    assert_eq!(bytes(second).await, Some(5));
+    assert_eq!(bytes(second.after()).await, None);
+    let since_s = kept(second).await.unwrap().since_s;
+    assert!((before_s..before_s + 60).contains(&since_s));
+    assert!(kept(first[0]).await.unwrap().since_s <= since_s);
+    // What is trimmed counts no more, whether something stays or nothing.
+    log.trim(&m, Stream::Live, first[1]).await.unwrap();
+    assert_eq!(bytes(Position(0)).await, Some(8));
+    log.trim(&m, Stream::Live, second.after()).await.unwrap();
+    assert_eq!(bytes(Position(0)).await, None);
+    log.append(&m, Stream::Live, vec![record("xy")])
+        .await
+        .unwrap();
+    assert_eq!(bytes(Position(0)).await, Some(2));
+}
+
 async fn log_107_an_empty_batch_writes_nothing(harness: &dyn Harness) {
     let log = harness.open().await;
     assert!(
@@ -210,6 +240,36 @@ async fn log_201_append_survives_reopen(harness: &dyn Harness) {
         .await
         .unwrap();
     assert_eq!(keys(&*log, Stream::Live, Position(0)).await, ["a", "b"]);
+}
+
+async fn log_202_a_trim_survives_reopen(harness: &dyn Harness) {
+    let log = harness.open().await;
+    let batch = ["a", "b", "c"].map(record).to_vec();
+    let positions = log.append(&town(), Stream::Live, batch).await.unwrap();
+    log.append(&town(), Stream::Bulk, vec![record("bulk")])
+        .await
+        .unwrap();
+    log.trim(&town(), Stream::Live, positions[1]).await.unwrap();
+    drop(log);
+    let log = harness.open().await;
+    let read = log.read(&town(), Stream::Live, positions[0], ALL).await;
+    assert!(matches!(read, Err(LogError::Trimmed { first, .. }) if first == positions[1]));
+    assert_eq!(keys(&*log, Stream::Live, positions[1]).await, ["b", "c"]);
+    assert_eq!(keys(&*log, Stream::Bulk, Position(0)).await, ["bulk"]);
+    // Trimming less than before brings nothing back; trimming all leaves the next position.
+    log.trim(&town(), Stream::Live, positions[0]).await.unwrap();
+    log.trim(&town(), Stream::Live, Position(u64::from(u32::MAX)))
+        .await
+        .unwrap();
+    drop(log);
+    let log = harness.open().await;
+    let bounds = log.bounds(&town(), Stream::Live).await.unwrap();
+    assert_eq!(
+        (bounds.first, bounds.next),
+        (positions[2].after(), positions[2].after())
+    );
+    let next = log.append(&town(), Stream::Live, vec![record("d")]).await;
+    assert_eq!(next.unwrap(), [positions[2].after()]);
 }
 
 macro_rules! suite {
@@ -239,5 +299,7 @@ suites!(
     log_105_watch_sees_every_append,
     log_106_trim_forgets_by_name_and_never_reuses_positions,
     log_107_an_empty_batch_writes_nothing,
+    log_108_what_is_kept_is_known_from_every_position,
     log_201_append_survives_reopen,
+    log_202_a_trim_survives_reopen,
 );

@@ -10,14 +10,18 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::{
-    AppendError, Bounds, Capabilities, EventLog, LogError, NewRecord, ReadLimit, Record, Tails,
+    AppendError, Bounds, Capabilities, EventLog, Kept, LogError, NewRecord, ReadLimit, Record,
+    Tails,
 };
+use crate::clock::now_ms;
 use crate::event::{Municipality, Position, Stream};
 
 #[derive(Debug, Default)]
 struct Sequence {
     first: u64,
     records: Vec<Record>,
+    /// When each was appended, in seconds since 1970.
+    appended_s: Vec<i64>,
 }
 
 /// Log in memory.
@@ -59,6 +63,8 @@ impl EventLog for MemoryLog {
         let mut sequences = self.lock();
         let sequence = sequences.entry((m.clone(), stream)).or_default();
         let mut positions = Vec::with_capacity(batch.len());
+        let last_s = sequence.appended_s.last().copied().unwrap_or(0);
+        let at_s = last_s.max(now_ms() / 1_000);
         for NewRecord { kind, key, sealed } in batch {
             let position = Position(sequence.next());
             sequence.records.push(Record {
@@ -67,6 +73,7 @@ impl EventLog for MemoryLog {
                 key,
                 sealed,
             });
+            sequence.appended_s.push(at_s);
             positions.push(position);
         }
         self.tails.moved(m, stream, Position(sequence.next()));
@@ -117,6 +124,23 @@ impl EventLog for MemoryLog {
         })
     }
 
+    async fn kept_from(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        from: Position,
+    ) -> Result<Option<Kept>, LogError> {
+        let sequences = self.lock();
+        let Some(sequence) = sequences.get(&(m.clone(), stream)) else {
+            return Ok(None);
+        };
+        let skip = from.0.saturating_sub(sequence.first.max(1)) as usize;
+        let kept = sequence.records.iter().skip(skip);
+        let bytes = kept.map(|record| record.sealed.bytes.len() as u64).sum();
+        let since_s = sequence.appended_s.get(skip);
+        Ok(since_s.map(|&since_s| Kept { since_s, bytes }))
+    }
+
     fn watch_tail(&self, m: &Municipality, stream: Stream) -> watch::Receiver<Position> {
         self.tails.watch(m, stream)
     }
@@ -134,6 +158,7 @@ impl EventLog for MemoryLog {
             .min(sequence.next())
             .saturating_sub(sequence.first.max(1)) as usize;
         sequence.records.drain(..cut);
+        sequence.appended_s.drain(..cut);
         sequence.first = sequence.first.max(1) + cut as u64;
         Ok(())
     }

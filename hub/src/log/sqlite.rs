@@ -12,8 +12,10 @@ use sqlx::{Connection, QueryBuilder, Sqlite};
 use tokio::sync::{Mutex, watch};
 
 use super::{
-    AppendError, Bounds, Capabilities, EventLog, LogError, NewRecord, ReadLimit, Record, Tails,
+    AppendError, Bounds, Capabilities, EventLog, Kept, LogError, NewRecord, ReadLimit, Record,
+    Tails,
 };
+use crate::clock::now_ms;
 use crate::event::{Municipality, Position, Stream};
 use crate::sqlite::{self, OpenError, trouble};
 
@@ -22,7 +24,7 @@ mod row;
 mod tests;
 
 /// Version of the file's shape; a file of a newer version is refused.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 
 const SCHEMA: &str = "
 CREATE TABLE record (
@@ -34,6 +36,9 @@ CREATE TABLE record (
   key_id TEXT NOT NULL,
   bytes BLOB NOT NULL,
   digest BLOB NOT NULL,
+  -- When it was appended, and the bytes of all records before it: what retention asks for.
+  at_s INTEGER NOT NULL,
+  before INTEGER NOT NULL,
   PRIMARY KEY (municipality, stream, position)
 ) WITHOUT ROWID;
 CREATE TABLE incarnation (number INTEGER NOT NULL);
@@ -108,20 +113,34 @@ impl SqliteLog {
     }
 }
 
-async fn next_position(
+/// The end of a sequence.
+struct End {
+    /// Next position.
+    next: i64,
+    /// When its last record was appended; 0 without one.
+    at_s: i64,
+    /// Bytes of all its records, also of those that were trimmed while others stayed.
+    bytes: i64,
+}
+
+async fn end(
     connection: &mut SqliteConnection,
     m: &Municipality,
     stream: Stream,
-) -> Result<i64, sqlx::Error> {
-    let last: Option<i64> = sqlx::query_scalar(
-        "SELECT max(position) FROM record WHERE municipality = $1 AND stream = $2",
+) -> Result<End, sqlx::Error> {
+    let last: Option<(i64, i64, i64)> = sqlx::query_as(
+        "SELECT position, at_s, before + length(bytes) FROM record
+         WHERE municipality = $1 AND stream = $2 ORDER BY position DESC LIMIT 1",
     )
     .bind(m.as_str())
     .bind(stream.number())
-    .fetch_one(&mut *connection)
+    .fetch_optional(&mut *connection)
     .await?;
     let first = first_position(connection, m, stream).await?;
-    Ok(last.map_or(first, |last| last + 1))
+    let (next, at_s, bytes) = last.map_or((first, 0, 0), |(last, at_s, bytes)| {
+        ((last + 1).max(first), at_s, bytes)
+    });
+    Ok(End { next, at_s, bytes })
 }
 
 async fn first_position(
@@ -177,7 +196,7 @@ async fn explain(
     }
     let rows = row::select(&mut view, m, stream, from, limit.records).await;
     let rows = rows.map_err(failed)?;
-    let next = next_position(&mut view, m, stream).await.map_err(failed)?;
+    let End { next, .. } = end(&mut view, m, stream).await.map_err(failed)?;
     if rows.is_empty() && (from.0 as i64) < next {
         return Err(row::gone(m, stream, from));
     }
@@ -192,13 +211,14 @@ async fn insert(
     connection: &mut SqliteConnection,
     m: &Municipality,
     stream: Stream,
-    rows: Vec<(Position, NewRecord)>,
+    at_s: i64,
+    rows: Vec<(Position, i64, NewRecord)>,
 ) -> Result<(), sqlx::Error> {
     let mut statement = QueryBuilder::<Sqlite>::new(
         "INSERT INTO record (municipality, stream, position, kind, key, key_id, bytes, \
-         digest) ",
+         digest, at_s, before) ",
     );
-    statement.push_values(rows, |mut row, (position, record)| {
+    statement.push_values(rows, |mut row, (position, before, record)| {
         let digest = row::digest(m, stream, position, &record);
         row.push_bind(m.as_str())
             .push_bind(stream.number())
@@ -207,7 +227,9 @@ async fn insert(
             .push_bind(record.key)
             .push_bind(record.sealed.key_id)
             .push_bind(record.sealed.bytes)
-            .push_bind(digest);
+            .push_bind(digest)
+            .push_bind(at_s)
+            .push_bind(before);
     });
     statement.build().execute(connection).await?;
     Ok(())
@@ -228,25 +250,25 @@ impl SqliteLog {
             .begin_with("BEGIN IMMEDIATE")
             .await
             .map_err(not_written)?;
-        let mut position = next_position(&mut transaction, m, stream)
+        let tail = end(&mut transaction, m, stream)
             .await
             .map_err(not_written)?;
-        let positions: Vec<Position> = (position as u64..)
-            .map(Position)
-            .take(batch.len())
-            .collect();
-        position += batch.len() as i64;
-        let mut rows: Vec<_> = positions.iter().copied().zip(batch).collect();
+        let at_s = tail.at_s.max(now_ms() / 1_000);
+        let mut before = tail.bytes;
+        let mut positions = Vec::with_capacity(batch.len());
+        let mut rows = Vec::with_capacity(batch.len());
+        for (record, position) in batch.into_iter().zip((tail.next as u64..).map(Position)) {
+            let bytes = record.sealed.bytes.len() as i64;
+            positions.push(position);
+            rows.push((position, before, record));
+            before += bytes;
+        }
         while !rows.is_empty() {
             let rest = rows.split_off(rows.len().min(ROWS_PER_STATEMENT));
-            insert(
-                &mut transaction,
-                m,
-                stream,
-                std::mem::replace(&mut rows, rest),
-            )
-            .await
-            .map_err(not_written)?;
+            let rows = std::mem::replace(&mut rows, rest);
+            insert(&mut transaction, m, stream, at_s, rows)
+                .await
+                .map_err(not_written)?;
         }
         crash::point("publish.written");
         transaction.commit().await.map_err(|source| {
@@ -257,7 +279,8 @@ impl SqliteLog {
             // A commit that fails may still have reached the disk.
             AppendError::OutcomeUnknown(m.clone(), source.into())
         })?;
-        self.tails.moved(m, stream, Position(position as u64));
+        let next = Position(tail.next as u64 + positions.len() as u64);
+        self.tails.moved(m, stream, next);
         Ok(positions)
     }
 }
@@ -311,13 +334,42 @@ impl EventLog for SqliteLog {
         let first = first_position(&mut reader, m, stream)
             .await
             .map_err(|e| error("bounding", m, e))?;
-        let next = next_position(&mut reader, m, stream)
+        let End { next, .. } = end(&mut reader, m, stream)
             .await
             .map_err(|e| error("bounding", m, e))?;
         Ok(Bounds {
             first: Position(first as u64),
             next: Position(next as u64),
         })
+    }
+
+    async fn kept_from(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        from: Position,
+    ) -> Result<Option<Kept>, LogError> {
+        let failed = |source| error("measuring", m, source);
+        let mut reader = self.readers.acquire().await.map_err(failed)?;
+        // One view of the file: neither a trim nor an append stands between the two.
+        let mut view = reader.begin().await.map_err(failed)?;
+        let first: Option<(i64, i64)> = sqlx::query_as(
+            "SELECT at_s, before FROM record
+             WHERE municipality = $1 AND stream = $2 AND position >= $3
+             ORDER BY position LIMIT 1",
+        )
+        .bind(m.as_str())
+        .bind(stream.number())
+        .bind(from.0 as i64)
+        .fetch_optional(&mut *view)
+        .await
+        .map_err(failed)?;
+        let Some((since_s, before)) = first else {
+            return Ok(None);
+        };
+        let end = end(&mut view, m, stream).await.map_err(failed)?;
+        let bytes = (end.bytes - before).max(0).cast_unsigned();
+        Ok(Some(Kept { since_s, bytes }))
     }
 
     fn watch_tail(&self, m: &Municipality, stream: Stream) -> watch::Receiver<Position> {
@@ -335,9 +387,7 @@ impl EventLog for SqliteLog {
         let renewed = sqlite::renew(&mut writer, &self.path, &sqlite::IN_ORDER).await;
         renewed.map_err(failed)?;
         let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let next = next_position(&mut transaction, m, stream)
-            .await
-            .map_err(failed)?;
+        let End { next, .. } = end(&mut transaction, m, stream).await.map_err(failed)?;
         let first = next.min(up_to.0 as i64);
         sqlx::query("DELETE FROM record WHERE municipality = $1 AND stream = $2 AND position < $3")
             .bind(m.as_str())
@@ -356,6 +406,7 @@ impl EventLog for SqliteLog {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
+        crash::point("trim.deleted");
         transaction.commit().await.map_err(failed)
     }
 }

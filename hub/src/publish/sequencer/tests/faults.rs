@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use super::*;
-use crate::log::{Bounds, Capabilities, LogError, NewRecord};
+use crate::log::{Bounds, Capabilities, Kept, LogError, NewRecord};
 use crate::store::publish::claim_durability;
 use crate::store::{
     ActRow, ActStore, AlarmStore, CaptureState, Claim, DeliveryDelta, DeliveryStore, Durability,
@@ -112,6 +112,15 @@ impl EventLog for DyingLog {
 
     async fn bounds(&self, m: &Municipality, stream: Stream) -> Result<Bounds, LogError> {
         self.log.bounds(m, stream).await
+    }
+
+    async fn kept_from(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        from: Position,
+    ) -> Result<Option<Kept>, LogError> {
+        self.log.kept_from(m, stream, from).await
     }
 
     fn watch_tail(&self, m: &Municipality, stream: Stream) -> watch::Receiver<Position> {
