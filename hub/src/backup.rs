@@ -34,6 +34,7 @@ const LOG: &str = "log.sqlite";
 const STORE: &str = "store.sqlite";
 const KEY: &str = "pseudonym.key";
 const MANIFEST: &str = "manifest.json";
+const LOCK: &str = "backup.lock";
 
 /// A backup or a restore failed. Each text is one line for an operator.
 #[derive(Debug, Error)]
@@ -136,6 +137,16 @@ pub struct Restored {
     pub sources: Vec<SourceEntry>,
 }
 
+/// The file whose lock keeps a backup and the trimming of the log apart: many backups may share it.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(crate) fn lock_file(data: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    let options = options.create(true).truncate(false).write(true);
+    options.open(data.join(LOCK))
+}
+
 /// Copies the data folder of a hub, running or not, and reads the copy through.
 ///
 /// # Errors
@@ -143,9 +154,13 @@ pub struct Restored {
 pub async fn backup(data: &Path, out: &Path) -> Result<Manifest, BackupError> {
     let key = fs::read(data.join(KEY)).map_err(|error| unusable(&data.join(KEY), error))?;
     make_empty(out)?;
+    // While they are copied, nothing is trimmed that the copied store still points at.
+    let lock = lock_file(data).and_then(|file| file.lock_shared().map(|()| file));
+    let lock = lock.map_err(|error| unusable(data, error))?;
     // The store first: a log that is ahead is what a crash leaves, and recovery knows it.
     copy_database(&data.join(STORE), &out.join(STORE)).await?;
     copy_database(&data.join(LOG), &out.join(LOG)).await?;
+    drop(lock);
     write(&out.join(KEY), &key)?;
 
     let store = SqliteStore::open(&out.join(STORE)).await?;

@@ -13,6 +13,7 @@ pub mod publish;
 pub mod schema;
 
 pub mod log;
+pub mod retention;
 pub mod sqlite;
 pub mod store;
 

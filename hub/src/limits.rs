@@ -153,3 +153,16 @@ pub const ALARM_PERIOD: Duration = Duration::from_secs(10);
 pub const ALARM_ASK: Duration = Duration::from_secs(5);
 /// Age from which on a parked subject counts as left alone.
 pub const ALARM_PARKED_LONG: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+
+/// Time between two looks at what the log may forget.
+pub const RETENTION_PERIOD: Duration = Duration::from_secs(60);
+/// Time between two looks at what the store may forget.
+pub const HISTORY_PERIOD: Duration = Duration::from_secs(60 * 60);
+/// Positions that the log forgets in one step: publishing waits for no more than one.
+pub const RETENTION_STEP: u64 = 2_048;
+/// Rows that the store looks at, or forgets, in one step.
+pub const RETENTION_BATCH: usize = 512;
+/// Percent of what the log may keep from which on somebody who holds it is worth a warning.
+pub const RETENTION_HELD_WARNING: u64 = 50;
+/// The same, for one that has to be acted on: the log is about to keep more than it may.
+pub const RETENTION_HELD_CRITICAL: u64 = 90;

@@ -10,6 +10,7 @@ pub mod delivery_service;
 pub mod event_service;
 pub mod gate;
 pub mod registry;
+pub mod retention;
 pub mod runner;
 pub mod serve;
 pub mod status;

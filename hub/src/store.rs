@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod memory;
 pub mod publish;
 pub mod replay;
+pub mod retention;
 pub mod sqlite;
 
 pub use acts::{ActRow, ActStore, NewAct, ParkedFilter};
@@ -28,6 +29,7 @@ pub use publish::{
 pub use replay::{
     HadEvent, ReplayAt, ReplayProgress, ReplayRow, ReplayState, ReplayStore, Selected, Selection,
 };
+pub use retention::{Before, Forgotten, RetentionStore};
 
 /// What a commit survives. Every commit survives the end of the process; they differ by what a
 /// power cut may take back. Commits are taken back from the last one on, never out of their middle.
@@ -67,6 +69,12 @@ pub enum StoreError {
 }
 
 /// All roles of one backend.
-pub trait Store: PublishStore + DeliveryStore + ActStore + ReplayStore + AlarmStore {}
+pub trait Store:
+    PublishStore + DeliveryStore + ActStore + ReplayStore + AlarmStore + RetentionStore
+{
+}
 
-impl<T: PublishStore + DeliveryStore + ActStore + ReplayStore + AlarmStore> Store for T {}
+impl<T> Store for T where
+    T: PublishStore + DeliveryStore + ActStore + ReplayStore + AlarmStore + RetentionStore
+{
+}

@@ -16,11 +16,13 @@ use crate::failure::Failure;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Keys of the configuration file (TOML): listen, data, token_file, grants, \
-address_file.
+address_file,
+retention_days, retention_bytes, history_days, index_days. Without the last four everything is kept.
 
 Examples:
   musubi serve --data /var/lib/musubi
   musubi serve --config /etc/musubi/hub.toml
+  musubi serve --data /var/lib/musubi --retention-days 400 --history-days 800
   musubi serve --listen 0.0.0.0:7411 --tokens /etc/musubi/tokens"
 )]
 pub(crate) struct Args {
@@ -42,6 +44,18 @@ pub(crate) struct Args {
     /// File that gets the address listened on
     #[arg(long, value_name = "FILE")]
     address_file: Option<PathBuf>,
+    /// Days that the log keeps; what a subscription, a snapshot or a replay needs stays longer
+    #[arg(long, value_name = "DAYS")]
+    retention_days: Option<u32>,
+    /// Bytes of events that each stream of a municipality's log keeps; the same stays longer
+    #[arg(long, value_name = "BYTES")]
+    retention_bytes: Option<u64>,
+    /// Days that outcomes are kept of events that the log has no longer, and closed held units
+    #[arg(long, value_name = "DAYS")]
+    history_days: Option<u32>,
+    /// Days that such events are known by their id, so that the same one is a duplicate
+    #[arg(long, value_name = "DAYS")]
+    index_days: Option<u32>,
 }
 
 /// Runs it.
@@ -65,5 +79,9 @@ fn config(args: Args) -> Result<Config, String> {
     config.token_file = args.tokens.or(config.token_file);
     config.grants = args.grants.or(config.grants);
     config.address_file = args.address_file.or(config.address_file);
+    config.retention_days = args.retention_days.or(config.retention_days);
+    config.retention_bytes = args.retention_bytes.or(config.retention_bytes);
+    config.history_days = args.history_days.or(config.history_days);
+    config.index_days = args.index_days.or(config.index_days);
     Ok(config)
 }

@@ -5,10 +5,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::auth::line;
+use crate::limits::RETENTION_PERIOD;
+use crate::retention::Keep;
 
 /// Default address: loopback.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7411";
@@ -27,6 +30,17 @@ pub struct Config {
     pub grants: Option<PathBuf>,
     /// File that gets the bound address, for a port of 0.
     pub address_file: Option<PathBuf>,
+    /// Days that the log keeps; for ever when absent.
+    pub retention_days: Option<u32>,
+    /// Bytes of content that each stream of a municipality's log keeps; all when absent.
+    pub retention_bytes: Option<u64>,
+    /// Days that the store keeps outcomes and closed held units; for ever when absent.
+    pub history_days: Option<u32>,
+    /// Days that the store knows an event by its id; for ever when absent.
+    pub index_days: Option<u32>,
+    /// Time between two looks at what may be forgotten; no key of the file.
+    #[serde(skip)]
+    pub retention_period: Duration,
 }
 
 impl Default for Config {
@@ -37,6 +51,11 @@ impl Default for Config {
             token_file: None,
             grants: None,
             address_file: None,
+            retention_days: None,
+            retention_bytes: None,
+            history_days: None,
+            index_days: None,
+            retention_period: RETENTION_PERIOD,
         }
     }
 }
@@ -52,6 +71,20 @@ impl Config {
             .map_err(|error| format!("cannot read the configuration `{name}`: {error}"))?;
         Self::parse(&text)
             .map_err(|error| format!("the configuration `{name}` is not valid: {error}"))
+    }
+
+    /// How much is kept.
+    ///
+    /// # Errors
+    /// One line that names a number that cannot hold.
+    pub fn keep(&self) -> Result<Keep, String> {
+        let keep = Keep {
+            log_days: self.retention_days,
+            log_bytes: self.retention_bytes,
+            history_days: self.history_days,
+            index_days: self.index_days,
+        };
+        keep.check()
     }
 
     /// Reads text.

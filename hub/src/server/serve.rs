@@ -26,6 +26,7 @@ use super::config::Config;
 use super::delivery_service::Deliveries;
 use super::event_service::Events;
 use super::gate::Gate;
+use super::retention::{Rules, start_history};
 use super::status::Failure;
 use super::town::{Commons, Town, watch_alarms};
 use crate::event::{Municipality, Pseudonyms, Stream};
@@ -74,6 +75,22 @@ pub enum ServeError {
         from: u64,
         /// Last position that is missing.
         to: u64,
+    },
+    /// The log forgot more than the store knows of.
+    #[error(
+        "the log of `{municipality}` begins with {stream} position {first}, and the store knows of \
+         its trimming up to {noted} only: they are not of one time; restore a backup with \
+         `musubi restore`"
+    )]
+    NotOfOneTime {
+        /// Whose log.
+        municipality: Municipality,
+        /// Stream.
+        stream: &'static str,
+        /// First position of the log.
+        first: u64,
+        /// First position that the store noted.
+        noted: u64,
     },
     /// The port cannot be bound.
     #[error("cannot listen on {0}: {1}; is another program using the port?")]
@@ -142,6 +159,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
             config.listen
         )));
     }
+    let rules = Rules {
+        keep: config.keep().map_err(ServeError::Config)?,
+        period: config.retention_period,
+        data: config.data.clone(),
+    };
     let schema = Arc::new(Schema::load().map_err(|error| ServeError::Config(error.to_string()))?);
     let grants = Arc::new(grants(&schema, config.grants.as_deref())?);
     let _lock = folder::lock(&config.data)?;
@@ -154,6 +176,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         schema,
         grants,
         pseudonyms: Pseudonyms::new(pseudonym_key(&config.data)?),
+        rules: Arc::new(rules),
         stop: stop.child_token(),
     };
     let listener = TcpListener::bind(config.listen)
@@ -171,6 +194,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         towns: Mutex::default(),
     });
     open_known(&hub).await?;
+    start_history(&hub.commons);
     write_address(config.address_file.as_ref(), address)?;
     tracing::info!(%address, data = %config.data.display(), "the hub listens");
     serve(hub, listener, stop).await?;
@@ -184,7 +208,7 @@ async fn open_known(hub: &Hub) -> Result<(), ServeError> {
     let known = hub.commons.store.municipalities().await;
     let known = known.map_err(|error| ServeError::Config(error.to_string()))?;
     for m in known {
-        check_end(&hub.commons, &m).await?;
+        check_ends(&hub.commons, &m).await?;
         hub.town(&m)
             .await
             .map_err(|failure| ServeError::Config(failure.message))?;
@@ -193,7 +217,8 @@ async fn open_known(hub: &Hub) -> Result<(), ServeError> {
 }
 
 /// The log is written before the store: a store that knows more tells of a log that lost its end.
-async fn check_end(commons: &Commons, m: &Municipality) -> Result<(), ServeError> {
+/// It is trimmed after the store has noted it: a log that begins later is another store's.
+async fn check_ends(commons: &Commons, m: &Municipality) -> Result<(), ServeError> {
     for stream in Stream::ALL {
         let tail = commons.store.committed_tail(m, stream).await;
         let tail = tail.map_err(|error| ServeError::Config(error.to_string()))?;
@@ -205,6 +230,16 @@ async fn check_end(commons: &Commons, m: &Municipality) -> Result<(), ServeError
                 stream: stream.name(),
                 from: bounds.next.0,
                 to: tail.0 - 1,
+            });
+        }
+        let noted = commons.store.kept_from(m, stream).await;
+        let noted = noted.map_err(|error| ServeError::Config(error.to_string()))?;
+        if bounds.first > noted {
+            return Err(ServeError::NotOfOneTime {
+                municipality: m.clone(),
+                stream: stream.name(),
+                first: bounds.first.0,
+                noted: noted.0,
             });
         }
     }

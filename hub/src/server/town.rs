@@ -13,7 +13,7 @@ use tonic::Code;
 use super::registry::GrantVersions;
 use super::runner::{Command, Overview, Past, Runner, Shared};
 use super::status::{Failure, not_found};
-use crate::event::{Municipality, Position, Pseudonyms};
+use crate::event::{Municipality, Position, Pseudonyms, Stream};
 use crate::grants::GrantTable;
 use crate::log::EventLog;
 use crate::publish::control::Change;
@@ -45,6 +45,8 @@ pub struct Commons {
     pub grants: Arc<GrantTable>,
     /// Pseudonyms.
     pub pseudonyms: Pseudonyms,
+    /// What is kept, and how it is looked after.
+    pub rules: Arc<super::retention::Rules>,
     /// Ends everything.
     pub stop: CancellationToken,
 }
@@ -68,9 +70,9 @@ pub struct Town {
     commons: Commons,
     shared: Shared,
     runners: Runners,
-    /// One change of bindings at a time.
-    changing: tokio::sync::Mutex<()>,
     last_alarms: alarms::Last,
+    /// One change of bindings at a time, and none while the log is trimmed.
+    changing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What a cut did.
@@ -143,14 +145,16 @@ impl Town {
         }
         crate::telemetry::watch(&commons, &municipality);
         tokio::spawn(pass_on_filled(runners.clone(), filled_queue));
+        let changing: Arc<tokio::sync::Mutex<()>> = Arc::default();
+        super::retention::start(&commons, &municipality, changing.clone());
         let town = Self {
             municipality,
             sequencer,
             commons,
             shared,
             runners,
-            changing: tokio::sync::Mutex::new(()),
             last_alarms: alarms::Last::default(),
+            changing,
         };
         town.renew_grants().await?;
         Ok(town)
@@ -171,6 +175,11 @@ impl Town {
             .control("musubi".to_owned(), reason, Change::Grants { text })
             .await?;
         Ok(())
+    }
+
+    /// Keeps the log from being trimmed, and bindings from changing, as long as it is held.
+    pub async fn hold_still(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
     }
 
     /// What its runners work with.
@@ -358,11 +367,18 @@ impl Town {
         found.map(|overview| overview.attached).unwrap_or_default()
     }
 
-    /// Where a new product begins: with the last complete snapshot, else with the whole log.
+    /// Where a new product begins: with the last complete snapshot, else with all that the log
+    /// has.
     async fn start_of_filling(&self) -> Result<(u64, u64), Failure> {
         let snapshots = self.commons.store.snapshots(&self.municipality).await?;
         let complete = snapshots.iter().rev().find(|mark| mark.bulk_end.is_some());
-        Ok(complete.map_or((1, 1), |mark| (mark.live_mark.0, mark.bulk_start.0)))
+        if let Some(mark) = complete {
+            return Ok((mark.live_mark.0, mark.bulk_start.0));
+        }
+        let log = &self.commons.log;
+        let live = log.bounds(&self.municipality, Stream::Live).await?;
+        let bulk = log.bounds(&self.municipality, Stream::Bulk).await?;
+        Ok((live.first.0, bulk.first.0))
     }
 
     /// Cuts over to a product that is being filled; see `AdminService.CutOver`.

@@ -279,4 +279,5 @@ mod delivery;
 mod held;
 mod publish;
 mod replay;
+mod retention;
 mod subscriptions;

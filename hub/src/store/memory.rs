@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::event::Municipality;
+use crate::event::{Municipality, Position, Stream};
 
 mod acts;
 mod alarms;
 mod delivery;
 mod publish;
 mod replay;
+mod retention;
 
 /// Store in memory.
 #[derive(Debug, Default)]
@@ -27,6 +28,7 @@ struct State {
     acted: acts::Acted,
     replays: Vec<crate::store::ReplayRow>,
     standing: HashMap<Municipality, Vec<crate::store::StandingRow>>,
+    kept: HashMap<(Municipality, Stream), Position>,
 }
 
 impl MemoryStore {

@@ -16,11 +16,12 @@ mod alarms;
 mod delivery;
 mod publish;
 mod replay;
+mod retention;
 mod rows;
 mod writer;
 
 /// Version of the file's shape; a file of a newer version is refused.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 
 /// Store in one SQLite file.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use opentelemetry::metrics::{AsyncInstrument, Meter};
 use opentelemetry::{KeyValue, global};
 
 use super::trace::SCOPE;
+use crate::clock::now_ms;
 use crate::event::{Municipality, Stream};
 use crate::limits::GAUGES_PERIOD;
 use crate::server::town::Commons;
@@ -29,6 +30,9 @@ struct Levels {
     lag: Vec<Level>,
     parked_keys: Vec<Level>,
     held: Vec<Level>,
+    log_first: Vec<Level>,
+    log_age: Vec<Level>,
+    log_bytes: Vec<Level>,
 }
 
 /// Alarms that stand, by municipality: what the last look found.
@@ -115,6 +119,16 @@ fn register() {
                 }
             })
             .build();
+        let first = "First position that the log keeps";
+        gauge(&meter, "hub.log.first", "{position}", first, |levels| {
+            &levels.log_first
+        });
+        let age = "Age of the first record that the log keeps";
+        gauge(&meter, "hub.log.age", "s", age, |levels| &levels.log_age);
+        let bytes = "Bytes of content that the log keeps";
+        gauge(&meter, "hub.log.size", "By", bytes, |levels| {
+            &levels.log_bytes
+        });
     });
 }
 
@@ -163,10 +177,35 @@ async fn levels(commons: &Commons, m: &Municipality) -> Result<Levels, StoreErro
         let value = commons.store.parked_subjects(&row.id).await?.len() as u64;
         levels.parked_keys.push(Level { value, labels });
     }
+    for stream in Stream::ALL {
+        add_log(commons, m, stream, &mut levels).await;
+    }
     let (_, value) = commons.store.list_held(m, HeldFilter::Open, "", 1).await?;
     levels.held.push(Level {
         value,
         labels: vec![municipality],
     });
     Ok(levels)
+}
+
+/// What the log keeps; nothing is shown of a log that does not answer.
+async fn add_log(commons: &Commons, m: &Municipality, stream: Stream, levels: &mut Levels) {
+    let labels = vec![
+        KeyValue::new("municipality", m.as_str().to_owned()),
+        KeyValue::new("stream", stream.name()),
+    ];
+    let level = |value| Level {
+        value,
+        labels: labels.clone(),
+    };
+    let Ok(bounds) = commons.log.bounds(m, stream).await else {
+        return;
+    };
+    levels.log_first.push(level(bounds.first.0));
+    if let Ok(kept) = commons.log.kept_from(m, stream, bounds.first).await {
+        let age_s = kept.map_or(0, |kept| now_ms() / 1_000 - kept.since_s);
+        levels.log_age.push(level(age_s.max(0).unsigned_abs()));
+        let bytes = kept.map_or(0, |kept| kept.bytes);
+        levels.log_bytes.push(level(bytes));
+    }
 }

@@ -21,6 +21,7 @@ mod publish;
 mod refusals;
 mod repair;
 mod replay;
+mod retention;
 mod settings;
 mod stage;
 mod swap;

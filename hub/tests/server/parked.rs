@@ -24,7 +24,7 @@ pub(crate) async fn list(hub: &Hub, size: u32, token: &str) -> (Vec<ParkedUnit>,
 }
 
 /// Retries one parked unit with all behind it; how many came back.
-async fn retry(hub: &Hub, sequence: u64) -> u64 {
+pub(crate) async fn retry(hub: &Hub, sequence: u64) -> u64 {
     let ask = || RetryParkedRequest {
         subscription: PENSION.to_owned(),
         sequence,

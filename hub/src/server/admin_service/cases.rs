@@ -65,7 +65,11 @@ async fn case(hub: &Hub, town: &Town, event: IndexedEvent) -> Result<Case, Failu
     let source = format!("by {}", event.source);
     steps.push(step(claim.published_ms, "published", source));
     if let Some((stream, position)) = event.at {
-        let place = format!("{} {}", stream.name(), position.0);
+        let mut place = format!("{} {}", stream.name(), position.0);
+        let bounds = hub.commons.log.bounds(&town.municipality, stream).await?;
+        if position < bounds.first {
+            place.push_str("; trimmed since: its payload is gone");
+        }
         steps.push(step(claim.published_ms, "appended", place));
     }
     let history = hub

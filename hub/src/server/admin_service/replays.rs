@@ -66,6 +66,8 @@ pub(super) async fn start(town: &Town, ask: StartReplayRequest) -> Result<Replay
     let selection = read(shared, &wanted, started_ms)?;
     let subscription = open_subscription(town, &ask.subscription).await?;
     let store = &shared.store;
+    // From the look into the log until the replay stands in the store, nothing is trimmed.
+    let _nothing_goes = town.hold_still().await;
     in_log(shared, &selection).await?;
     let selected = store.selected(&subscription.id, &selection).await?;
     if selected.units == 0 {

@@ -56,9 +56,12 @@ pub(super) async fn fetch(
             next_sequence: if end < to { end + 1 } else { 0 },
             complete_up_to,
         }),
-        Missed::Gone(sequence) => Err(out_of_range(
+        Missed::Gone { sequence, first } => Err(out_of_range(
             "from_sequence",
-            format!("the log has unit {sequence} no longer; fill the product from a snapshot"),
+            format!(
+                "the hub has unit {sequence} no longer; fetch from {first} on, and what came \
+                 before from a snapshot"
+            ),
         )),
     }
 }

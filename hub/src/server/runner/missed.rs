@@ -17,7 +17,7 @@ use crate::event::{Event, Position, Stream, Unit};
 use crate::limits::{PAGE_MAX, READ_BYTES_MAX, READ_RECORDS_MAX};
 use crate::log::ReadLimit;
 use crate::project::Receiver;
-use crate::store::{HadEvent, ParkedRow, SubscriptionRow, UnitKey};
+use crate::store::{HadEvent, ParkedRow, Selection, SubscriptionRow, UnitKey};
 
 /// What a receiver asks for.
 #[derive(Debug)]
@@ -39,8 +39,13 @@ pub struct Ask {
 pub enum Missed {
     /// Units by sequence and member.
     Units(Vec<MissedUnit>),
-    /// The log has a unit no longer.
-    Gone(u64),
+    /// The hub has a unit no longer.
+    Gone {
+        /// Its sequence.
+        sequence: u64,
+        /// The first sequence from which on there is everything.
+        first: u64,
+    },
 }
 
 /// A unit before it is projected.
@@ -59,10 +64,19 @@ type Parts = BTreeMap<(u64, u32), Found>;
 pub async fn missed(shared: &Shared, ask: Ask) -> Result<Missed, StepError> {
     let mut parts = Parts::new();
     let mut seen = HashSet::new();
-    if let Some(gone) = ended(shared, &ask, &mut parts, &mut seen).await? {
-        return Ok(Missed::Gone(gone));
+    if let Some(sequence) = ended(shared, &ask, &mut parts, &mut seen).await? {
+        return gone(shared, &ask, sequence).await;
     }
     parked(shared, &ask, &mut parts, &mut seen).await?;
+    // What was before the cursor ended or lies parked; of what is neither, nothing is known now.
+    let known: HashSet<u64> = parts.keys().map(|(sequence, _)| *sequence).collect();
+    let done = ask
+        .sequences
+        .clone()
+        .take_while(|one| *one < ask.row.cursor(ask.stream).sequence);
+    if let Some(sequence) = done.into_iter().find(|one| !known.contains(one)) {
+        return gone(shared, &ask, sequence).await;
+    }
     open(shared, &ask, &mut parts, &seen).await?;
     let units = parts.into_iter().map(|((sequence, member), found)| {
         let key = key(ask.stream, sequence, member);
@@ -88,6 +102,22 @@ pub async fn missed(shared: &Shared, ask: Ask) -> Result<Missed, StepError> {
         }
     });
     Ok(Missed::Units(units.collect()))
+}
+
+/// A unit that the log, or the history, has no longer; and where what is there begins.
+async fn gone(shared: &Shared, ask: &Ask, sequence: u64) -> Result<Missed, StepError> {
+    let m = &shared.municipality;
+    let bounds = shared.log.bounds(m, ask.stream).await?;
+    let kept = Selection {
+        stream: Some(ask.stream),
+        from_position: Some(bounds.first),
+        ..Selection::default()
+    };
+    let store = &shared.store;
+    let had = store.had(&ask.row.id, ask.stream, sequence, Some(&kept), 1);
+    let first = had.await?.first().map(|event| event.sequence);
+    let first = first.unwrap_or(ask.row.cursor(ask.stream).sequence);
+    Ok(Missed::Gone { sequence, first })
 }
 
 const AGAIN: Replay = Replay { repair: None };

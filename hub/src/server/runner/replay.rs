@@ -9,7 +9,7 @@
 //!             └ the place that is kept: what lies before it is wholly through
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use musubi_proto::hub::v1::{Outcome, UnitScope};
@@ -187,17 +187,23 @@ impl State {
     async fn latest_of(
         &self,
         mut subjects: Vec<Subject>,
-    ) -> Result<(Vec<HadEvent>, HashSet<String>), StoreError> {
+    ) -> Result<(Vec<HadEvent>, HashSet<String>), StepError> {
         let mut units = BTreeMap::new();
         let mut chosen = HashSet::new();
         let (Some(job), Some(session)) = (&self.replay, &self.session) else {
             return Ok((Vec::new(), chosen));
         };
-        let store = &self.shared.store;
+        let (store, m) = (&self.shared.store, &self.shared.municipality);
         let whole = self.takes_groups();
+        let mut first = HashMap::new();
+        for stream in Stream::ALL {
+            first.insert(stream, self.shared.log.bounds(m, stream).await?.first);
+        }
         let mut seen: BTreeSet<Subject> = subjects.iter().cloned().collect();
         while let Some(subject) = subjects.pop() {
-            let had = store.had_of(&self.row.id, &subject).await?;
+            let mut had = store.had_of(&self.row.id, &subject).await?;
+            // A change that is trimmed lies before the snapshot that is kept, which has it too.
+            had.retain(|event| event.position >= first[&event.stream]);
             let parked = session.engine.has_parked(&subject);
             for last in latest(&had, &job.row, parked) {
                 chosen.insert(last.id.clone());
@@ -394,7 +400,10 @@ pub(super) async fn read_again(
     };
     for had in unit.iter().filter(|had| !is_corrected(had)) {
         let m = &shared.municipality;
-        let read = shared.log.read(m, had.stream, had.position, limit).await?;
+        let read = match shared.log.read(m, had.stream, had.position, limit).await {
+            Err(LogError::Trimmed { .. }) => return Ok(None),
+            read => read?,
+        };
         let mut at_place = read.into_iter().filter(|one| one.position == had.position);
         let event = at_place.next().and_then(event_of);
         let Some(event) = event.filter(|event| event.id == had.id) else {

@@ -188,6 +188,25 @@ impl Delivered {
             .flat_map(|((m, id), rows)| rows.iter().map(move |(number, row)| (m, id, *number, row)))
     }
 
+    /// True when a subject has something parked at a subscription of the municipality.
+    pub(super) fn is_parked(&self, m: &Municipality, subject: &Subject) -> bool {
+        let mut of_town = self
+            .subscriptions
+            .values()
+            .filter(|s| s.row.municipality == *m);
+        of_town.any(|s| s.parked.values().any(|row| row.subjects.contains(subject)))
+    }
+
+    /// Forgets steps of an event before a time; returns how many went and how many are left.
+    pub(super) fn forget(&mut self, m: &Municipality, id: &str, before_ms: i64) -> (u64, u64) {
+        let Some(steps) = self.history.get_mut(&(m.clone(), id.to_owned())) else {
+            return (0, 0);
+        };
+        let all = steps.len();
+        steps.retain(|(_, step)| step.at_ms >= before_ms);
+        ((all - steps.len()) as u64, steps.len() as u64)
+    }
+
     fn record(&mut self, m: &Municipality, subscription: &str, done: &Done) {
         for event_id in &done.event_ids {
             let steps = self

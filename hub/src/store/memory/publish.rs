@@ -24,6 +24,8 @@ pub(super) struct Published {
     by_id: HashMap<String, usize>,
     versions: HashMap<(String, Subject), u32>,
     held: BTreeMap<String, HeldRow>,
+    /// Held units so far: the number of one that was forgotten is not given again.
+    held_so_far: usize,
     captures: HashMap<String, CaptureState>,
     snapshots: Vec<SnapshotMark>,
     /// (version, active) by subject and measure.
@@ -34,6 +36,27 @@ pub(super) struct Published {
 impl Published {
     pub(super) fn event(&self, id: &str) -> Option<&IndexedEvent> {
         self.by_id.get(id).map(|&place| &self.events[place])
+    }
+
+    pub(super) fn events(&self) -> &[IndexedEvent] {
+        &self.events
+    }
+
+    /// Forgets events by their ids.
+    pub(super) fn forget(&mut self, ids: &[String]) {
+        self.events.retain(|event| !ids.contains(&event.claim.id));
+        let places = self.events.iter().enumerate();
+        self.by_id = places
+            .map(|(place, event)| (event.claim.id.clone(), place))
+            .collect();
+    }
+
+    /// Forgets closed units that were held before a time.
+    pub(super) fn forget_held(&mut self, before_ms: i64) -> u64 {
+        let all = self.held.len();
+        self.held
+            .retain(|_, row| is_open(row.held.state) || row.held.held_ms >= before_ms);
+        (all - self.held.len()) as u64
     }
 
     fn open_held(&self) -> impl Iterator<Item = &HeldRow> {
@@ -88,7 +111,8 @@ impl Published {
         if let Some(row) = held_already {
             return row.id.clone();
         }
-        let id = format!("held-{:012}", self.held.len() + 1);
+        self.held_so_far += 1;
+        let id = format!("held-{:012}", self.held_so_far);
         let row = HeldRow {
             id: id.clone(),
             held: new,

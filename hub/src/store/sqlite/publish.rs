@@ -24,7 +24,7 @@ use crate::store::{
 const HELD_COLUMNS: &str = "number, source, key, state, rule, file, line, item, message, rows, \
      held_ms, kind, key_id, content, corrected_by";
 
-fn state_number(state: HeldState) -> i64 {
+pub(super) fn state_number(state: HeldState) -> i64 {
     match state {
         HeldState::Refused => 1,
         HeldState::Waiting => 2,

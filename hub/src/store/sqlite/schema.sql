@@ -54,6 +54,10 @@ CREATE TABLE tail (
   municipality TEXT NOT NULL, stream INTEGER NOT NULL, position INTEGER NOT NULL,
   PRIMARY KEY (municipality, stream)
 ) WITHOUT ROWID;
+CREATE TABLE kept (
+  municipality TEXT NOT NULL, stream INTEGER NOT NULL, first INTEGER NOT NULL,
+  PRIMARY KEY (municipality, stream)
+) WITHOUT ROWID;
 
 CREATE TABLE owner (
   municipality TEXT PRIMARY KEY, epoch INTEGER NOT NULL

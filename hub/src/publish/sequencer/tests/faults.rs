@@ -11,10 +11,10 @@ use super::*;
 use crate::log::{Bounds, Capabilities, Kept, LogError, NewRecord};
 use crate::store::publish::claim_durability;
 use crate::store::{
-    ActRow, ActStore, AlarmStore, CaptureState, Claim, DeliveryDelta, DeliveryStore, Durability,
-    HadEvent, HistoryRow, IndexedEvent, Known, NewAct, ParkedFilter, ParkedRow, Piles,
-    PublishDelta, ReplayProgress, ReplayRow, ReplayStore, RunRow, Selected, Selection,
-    SnapshotMark, StandingRow, SubscriptionRow, UnitKey,
+    ActRow, ActStore, AlarmStore, Before, CaptureState, Claim, DeliveryDelta, DeliveryStore,
+    Durability, Forgotten, HadEvent, HistoryRow, IndexedEvent, Known, NewAct, ParkedFilter,
+    ParkedRow, Piles, PublishDelta, ReplayProgress, ReplayRow, ReplayStore, RetentionStore, RunRow,
+    Selected, Selection, SnapshotMark, StandingRow, SubscriptionRow, UnitKey,
 };
 
 /// Where the hub dies.
@@ -479,5 +479,31 @@ impl DeliveryStore for DyingStore {
         _: &str,
     ) -> Result<(), StoreError> {
         not_asked()
+    }
+}
+
+#[async_trait]
+impl RetentionStore for DyingStore {
+    async fn keep_from(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        first: Position,
+    ) -> Result<(), StoreError> {
+        self.store.keep_from(m, stream, first).await?;
+        self.committed(Durability::Now);
+        Ok(())
+    }
+
+    async fn kept_from(&self, m: &Municipality, stream: Stream) -> Result<Position, StoreError> {
+        self.store.kept_from(m, stream).await
+    }
+
+    async fn forget_history(&self, before: Before, after: u64) -> Result<Forgotten, StoreError> {
+        self.store.forget_history(before, after).await
+    }
+
+    async fn forget_held(&self, before_ms: i64) -> Result<u64, StoreError> {
+        self.store.forget_held(before_ms).await
     }
 }
