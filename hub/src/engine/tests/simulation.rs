@@ -8,6 +8,7 @@
 
 use super::*;
 
+mod books;
 mod judge;
 mod vendor;
 mod world;

@@ -1,6 +1,7 @@
 //! The rules, computed from the log and from what the store has.
 
-use super::world::{Logged, World};
+use super::books::Logged;
+use super::world::World;
 use super::*;
 use std::collections::HashSet;
 

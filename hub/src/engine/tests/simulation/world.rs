@@ -1,106 +1,12 @@
-//! The town of a simulation: its log, what the store has, the product, and what happens to them.
+//! The town of a simulation: what happens to its log, its store and its product.
 //! Acts at random; every decision of the machine passes the judge before it counts.
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::books::{Logged, Stored, opened, written};
 use super::vendor::Vendor;
 use super::*;
-use crate::event::Municipality;
-use crate::event::seal::Sealed;
 use crate::store::memory::MemoryStore;
-use crate::store::{
-    DeliveryDelta, DeliveryStore, Done, OutcomeTally, ParkedRow, ParkedState, StoreError,
-    SubscriptionRow,
-};
-
-/// A unit of the log; no works when it is not for this receiver.
-#[derive(Clone, Debug)]
-pub(super) struct Logged {
-    pub(super) first: u64,
-    pub(super) after: u64,
-    /// Gap-free among the units that are for this receiver.
-    pub(super) sequence: u64,
-    pub(super) works: Vec<Work<()>>,
-}
-
-/// What the store has committed.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Stored {
-    pub(super) cursors: HashMap<Stream, Cursor>,
-    pub(super) ahead: HashSet<UnitKey>,
-    /// Parked units, and whether each was refused or waits.
-    pub(super) parked: BTreeMap<UnitKey, bool>,
-    pub(super) done: HashSet<UnitKey>,
-    pub(super) attempts: BTreeMap<UnitKey, u32>,
-    pub(super) runs: Vec<RunRow>,
-}
-
-const SUBSCRIPTION: &str = "142042/026";
-
-fn town() -> Municipality {
-    Municipality::parse("142042").expect("a municipality")
-}
-
-/// The memory store answers at once.
-fn ready<T>(call: impl Future<Output = Result<T, StoreError>>) -> T {
-    let answer = futures::FutureExt::now_or_never(call);
-    answer.expect("nothing waits").expect("nothing fails")
-}
-
-fn opened() -> MemoryStore {
-    let store = MemoryStore::default();
-    assert_eq!(ready(store.own(&town())), 1);
-    let start = cursor(1, 1);
-    ready(store.put_subscription(SubscriptionRow {
-        id: SUBSCRIPTION.to_owned(),
-        municipality: town(),
-        system: "026".to_owned(),
-        live: start,
-        bulk: start,
-        filled: true,
-        until: None,
-        closed: false,
-        bindings: Vec::new(),
-        tally: OutcomeTally::default(),
-    }));
-    store
-}
-
-fn done(key: UnitKey, outcome: i32) -> Done {
-    Done {
-        key,
-        event_ids: Vec::new(),
-        attempt: 1,
-        outcome,
-        reason: String::new(),
-        at_ms: 0,
-        product: String::new(),
-    }
-}
-
-fn parked(work: &Work<()>, parking: &Parking, now: i64) -> ParkedRow {
-    let (state, due_ms) = match parking {
-        Parking::Refused(_) => (ParkedState::Rejected, None),
-        Parking::Waiting => (ParkedState::Waiting, None),
-        Parking::Due(after, _) => (ParkedState::Due, Some(now + after)),
-        Parking::Dead(_) => (ParkedState::Dead, None),
-    };
-    ParkedRow {
-        key: work.key,
-        subjects: work.subjects.clone(),
-        state,
-        reason: String::new(),
-        field: String::new(),
-        message: String::new(),
-        attempts: 1,
-        at_ms: now,
-        due_ms,
-        revision: 1,
-        position: Position(1),
-        event_ids: Vec::new(),
-        content: Sealed::seal(Vec::new()),
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct World {
@@ -111,7 +17,7 @@ pub(super) struct World {
     pub(super) stored: Stored,
     pub(super) engine: Engine<()>,
     /// What the store itself has, through the deltas of a runner.
-    store: MemoryStore,
+    pub(super) store: MemoryStore,
     vendor: Vendor,
     /// Next unit of the log to be read, by its place.
     next: HashMap<Stream, usize>,
@@ -123,54 +29,12 @@ pub(super) struct World {
     pub(super) ended: HashMap<Stream, usize>,
     pub(super) credits: u64,
     pub(super) paused: bool,
-    now: i64,
+    pub(super) now: i64,
     pub(super) settings: Settings,
     /// What came back before the last restart is still to be offered again.
     resume: bool,
     /// The product refuses and delays nothing any more.
     kind: bool,
-}
-
-fn written(dice: &mut Dice, stream: Stream) -> Vec<Logged> {
-    let (mut position, mut sequence) = (1, 1);
-    let people = 3 + dice.below(8);
-    let count = 20 + dice.below(60);
-    let mut units = Vec::new();
-    for _ in 0..count {
-        position += dice.below(3);
-        let members = if dice.chance(10) {
-            0
-        } else {
-            1 + dice.below(3)
-        };
-        let whole = members == 1 && dice.chance(30);
-        let works = (1..=members).map(|member| {
-            let mut subjects: Vec<Subject> = Vec::new();
-            for _ in 0..if whole { 1 + dice.below(4) } else { 1 } {
-                let name = subject(&format!("S{}", dice.below(people)));
-                if !subjects.contains(&name) {
-                    subjects.push(name);
-                }
-            }
-            Work {
-                key: key(stream, sequence, if whole { 0 } else { member as u32 }),
-                protection: subjects.len() == 1 && dice.chance(8),
-                subjects,
-                payload: (),
-            }
-        });
-        let works: Vec<_> = works.collect();
-        let after = position + members.max(1);
-        units.push(Logged {
-            first: position,
-            after,
-            sequence,
-            works: works.clone(),
-        });
-        position = after;
-        sequence += u64::from(members > 0);
-    }
-    units
 }
 
 impl World {
@@ -399,44 +263,6 @@ impl World {
         self.more_credits();
     }
 
-    /// What the store tells a new engine; it must be what the model of it says.
-    fn stored_resume(&self) -> Resume {
-        let row = ready(self.store.subscriptions(&town())).remove(0);
-        let stored = &self.stored;
-        let mut parked: HashMap<Subject, UnitKey> = HashMap::new();
-        for key in stored.parked.keys() {
-            for name in &self.works[key].subjects {
-                parked.entry(name.clone()).or_insert(*key);
-            }
-        }
-        let resume = Resume {
-            live: Some(row.live),
-            bulk: Some(row.bulk),
-            ahead: ready(self.store.ahead(SUBSCRIPTION)),
-            parked: ready(self.store.parked_subjects(SUBSCRIPTION)),
-            attempts: ready(self.store.attempts(SUBSCRIPTION)),
-            runs: ready(self.store.runs(SUBSCRIPTION)),
-            stopped: false,
-            maybe_sent: [u64::MAX; 2],
-            doubted: HashSet::new(),
-        };
-        // Of what came back from parking, the store keeps nothing behind the cursor.
-        let ahead = |key: &&UnitKey| key.sequence >= row.cursor(key.stream).sequence;
-        let ahead: HashSet<UnitKey> = stored.ahead.iter().filter(ahead).copied().collect();
-        assert_eq!(resume.ahead, ahead);
-        assert_eq!(resume.parked, parked);
-        let by_id = |runs: &[RunRow]| -> BTreeMap<String, RunRow> {
-            runs.iter()
-                .map(|run| (run.id.clone(), run.clone()))
-                .collect()
-        };
-        assert_eq!(by_id(&resume.runs), by_id(&stored.runs));
-        for (stream, cursor) in &stored.cursors {
-            assert_eq!(row.cursor(*stream), *cursor);
-        }
-        resume
-    }
-
     /// No effect is missing, and none happened twice or out of order.
     pub(super) fn judge_product(&self) {
         self.vendor.judge(&self.works);
@@ -475,63 +301,6 @@ impl World {
             self.answered.push(number);
             self.credits += 1;
         }
-    }
-
-    fn commit(&mut self, decisions: Vec<Decision<()>>) -> Vec<Delivery<()>> {
-        let mut deliveries = Vec::new();
-        let mut closed = Vec::new();
-        let mut delta = DeliveryDelta {
-            subscription: SUBSCRIPTION.to_owned(),
-            owner_epoch: 1,
-            ..DeliveryDelta::default()
-        };
-        for decision in decisions {
-            self.judge_decision(&decision);
-            let stored = &mut self.stored;
-            match decision {
-                Decision::Deliver(delivery) => deliveries.push(delivery),
-                Decision::Done { work, outcome, .. } => {
-                    if stored.parked.contains_key(&work.key) {
-                        delta.unpark.push(work.key);
-                    }
-                    delta.done.push(done(work.key, outcome));
-                    stored.done.insert(work.key);
-                    stored.ahead.insert(work.key);
-                    stored.parked.remove(&work.key);
-                    stored.attempts.remove(&work.key);
-                }
-                Decision::Park { work, parking, .. } => {
-                    delta.park.push(parked(&work, &parking, self.now));
-                    stored.parked.insert(work.key, parking != Parking::Waiting);
-                    stored.ahead.insert(work.key);
-                }
-                Decision::Attempts(key, count) => {
-                    delta.attempts.push((key, count));
-                    stored.attempts.insert(key, count);
-                }
-                Decision::RunClosed(run) => closed.push(run),
-                Decision::Paused(..) => self.paused = true,
-            }
-        }
-        let stored = &mut self.stored;
-        stored.runs.retain(|run| !closed.contains(&run.id));
-        let opened = deliveries
-            .iter()
-            .filter_map(|d: &Delivery<()>| d.new_run.clone());
-        let opened: Vec<RunRow> = opened.collect();
-        stored.runs.extend(opened.clone());
-        delta.runs_open = opened;
-        delta.runs_close = closed;
-        for stream in Stream::ALL {
-            let cursor = self.engine.cursor(stream);
-            if stored.cursors.insert(stream, cursor) != Some(cursor) {
-                let passed = |key: &UnitKey| key.stream == stream && key.sequence < cursor.sequence;
-                stored.ahead.retain(|key| !passed(key));
-                delta.cursors.push((stream, cursor));
-            }
-        }
-        ready(self.store.commit(delta));
-        deliveries
     }
 
     /// Lets everything come to its end: the log is read, all is answered, time passes.
