@@ -98,8 +98,7 @@ impl Pace {
         }
     }
 
-    /// When a delivery may start although none may now; `None` when an answer or an opening
-    /// decides.
+    /// When a delivery may start, or could have; `None` when an answer or an opening decides.
     pub(super) fn wake_at(&self) -> Option<i64> {
         if self.closed {
             return None;
@@ -109,8 +108,7 @@ impl Pace {
         }
         let rate = self.per_second?;
         let missing = (1.0 - self.tokens).max(0.0);
-        (missing > 0.0)
-            .then(|| self.refilled_ms + (missing * 1_000.0 / f64::from(rate)).ceil() as i64)
+        Some(self.refilled_ms + (missing * 1_000.0 / f64::from(rate)).ceil() as i64)
     }
 
     pub(super) fn is_down(&self) -> bool {
@@ -140,9 +138,7 @@ impl Pace {
             }
             return;
         }
-        if self.put_off.len() < DOWN_SUBJECTS {
-            self.put_off.extend(subjects.first().cloned());
-        }
+        self.put_off.extend(subjects.first().cloned());
         if self.put_off.len() >= DOWN_SUBJECTS {
             let next_probe = now_ms + probe_delay_ms(1, jitter).max(after_ms);
             self.down = Some(Down {
@@ -165,9 +161,7 @@ impl Pace {
         let Some((_, seen)) = &mut self.refused else {
             return false;
         };
-        if seen.len() < SAME_REFUSAL_SUBJECTS {
-            seen.extend(subjects.first().cloned());
-        }
+        seen.extend(subjects.first().cloned());
         seen.len() >= SAME_REFUSAL_SUBJECTS
     }
 

@@ -265,7 +265,7 @@ impl<P: Clone + AfterImage> Engine<P> {
         if was_down {
             // The receiver, not this unit, is in trouble: its own schedule stands still.
             item.attempt = item.attempt.saturating_sub(1);
-            let at = item.not_before.max(now_ms + RETRY_BASE.as_millis() as i64);
+            let at = item.not_before;
             self.requeue(id, Phase::Due(at));
             return;
         }

@@ -11,8 +11,8 @@ use crate::limits::RUN_UNITS_MAX;
 use crate::store::{RunRow, UnitKey};
 
 impl<P: Clone + AfterImage> Engine<P> {
-    /// Makes a delivery of a ready item: alone, or with others as one run. `None` while a stored
-    /// run is not wholly read again.
+    /// Makes a delivery of a ready item: alone, or with others as one run. `None` while not all of
+    /// its stored run could go.
     pub(super) fn compose(
         &mut self,
         id: u64,
@@ -28,12 +28,11 @@ impl<P: Clone + AfterImage> Engine<P> {
                     (ids, Some(run.id))
                 }
                 Some(_) => return None,
-                // Its units were taken differently since: it can never be whole again.
-                None if self.may_return(run.keys.iter().copied()) => {
+                // All is read, and it is not whole or not taken: it can never go again.
+                None => {
                     self.close_run(key, decisions);
                     (self.new_run(id), None)
                 }
-                None => return None,
             },
         };
         Some(self.lease(key, ids, stored, now_ms))
@@ -108,7 +107,7 @@ impl<P: Clone + AfterImage> Engine<P> {
         let Some(first) = self.items.get(&id) else {
             return ids;
         };
-        if self.settings.batch_units <= 1 || !is_free(first) {
+        if !is_free(first) {
             return ids;
         }
         let others = self.ready.iter().map(|(_, other)| *other);

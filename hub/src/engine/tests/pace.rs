@@ -1,7 +1,7 @@
 //! A receiver that is down, slow, closed or broken as a whole.
 
 use super::*;
-use crate::limits::{DOWN_SUBJECTS, SAME_REFUSAL_SUBJECTS};
+use crate::limits::{DOWN_SUBJECTS, RETRY_QUICK_ATTEMPTS, SAME_REFUSAL_SUBJECTS};
 
 /// A receiver with so many subjects waiting, all sent.
 fn town(subjects: usize) -> Bench {
@@ -197,6 +197,9 @@ fn bulk_leaves_a_free_place_to_changes() {
     }
     assert_eq!(bench.in_flight.len(), 3);
     assert_eq!(bench.live(&["A"]).delivered, [[live(1)]]);
+    // And goes on with what is left of it.
+    assert_eq!(bench.answer(bulk(1), &applied()).delivered, [[bulk(4)]]);
+    assert_eq!(bench.answer(bulk(2), &applied()).delivered, [[bulk(5)]]);
 }
 
 #[test]
@@ -300,14 +303,20 @@ fn a_late_pause_does_not_replace_an_operators_stop() {
 
 /// So many subjects that the receiver is down, none of which has a near time of its own.
 fn slow_town(now: i64) -> Bench {
-    let subjects = DOWN_SUBJECTS as u64;
+    tried_town(now, &[20; DOWN_SUBJECTS])
+}
+
+/// Subjects whose first units were tried so often before.
+fn tried_town(now: i64, attempts: &[u32]) -> Bench {
+    let attempts = (1..).map(live).zip(attempts.iter().copied());
     let resume = Resume {
-        attempts: (1..=subjects).map(|place| (live(place), 20)).collect(),
+        attempts: attempts.collect(),
         ..Resume::default()
     };
+    let subjects = resume.attempts.len();
     let mut bench = Bench::with(false, resume);
     bench.at(now);
-    for place in 1..=subjects {
+    for place in 0..subjects {
         bench.live(&[&format!("S{place}")]);
     }
     bench
@@ -322,9 +331,12 @@ fn probes(mut bench: Bench, count: usize) -> Vec<i64> {
     let mut last = bench.now;
     for _ in 0..10 * count {
         let at = bench.engine.wake_at().expect("a probe is due");
-        for keys in bench.at(at).delivered {
+        let seen = bench.at(at);
+        for keys in seen.delivered {
             waits.push(at - last);
             last = at;
+            // The receiver is in trouble, not this unit: its attempts are not counted.
+            assert_eq!(seen.attempt, [22]);
             bench.answer(keys[0], &again());
         }
     }
@@ -379,6 +391,23 @@ fn what_was_put_off_goes_when_it_asked_for_once_the_receiver_is_back() {
     assert_eq!(seen.delivered.len(), DOWN_SUBJECTS - 2);
     assert_eq!(bench.at(5_999), Seen::default());
     assert_eq!(bench.at(6_000).delivered, [[live(1)]]);
+}
+
+#[test]
+fn a_probe_comes_when_the_first_of_those_that_wait_has_asked_for_it() {
+    let last = DOWN_SUBJECTS as u64;
+    let mut attempts = [20; DOWN_SUBJECTS];
+    attempts[DOWN_SUBJECTS - 1] = RETRY_QUICK_ATTEMPTS;
+    let mut bench = tried_town(1_000, &attempts);
+    for place in 1..last {
+        bench.answer(live(place), &after(5_000 + place));
+    }
+    // The only one that could be the probe is set aside.
+    assert_eq!(bench.answer(live(last), &again()).due.len(), 1);
+    assert_eq!(bench.engine.wake_at(), Some(1_200));
+    assert_eq!(bench.at(1_200), Seen::default());
+    assert_eq!(bench.engine.wake_at(), Some(6_001));
+    assert_eq!(bench.at(6_001).delivered, [[live(1)]]);
 }
 
 #[test]

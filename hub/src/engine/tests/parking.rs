@@ -189,3 +189,17 @@ fn a_replay_leaves_alone_what_lies_parked() {
     let seen = bench.step(Input::Replay(vec![work(live(1), &["A"])]));
     assert_eq!((seen, bench.engine.open()), (Seen::default(), 0));
 }
+
+#[test]
+fn what_came_before_in_the_other_stream_goes_on_and_what_came_behind_waits() {
+    let mut bench = Bench::new();
+    bench.live(&["A"]);
+    bench.bulk(&["B"]);
+    bench.bulk(&["B"]);
+    bench.live(&["A", "B"]);
+    bench.bulk(&["A"]);
+    let seen = bench.answer(live(1), &refusal("UNMAPPABLE"));
+    assert_eq!(seen.waiting, [live(2), bulk(3)]);
+    assert_eq!(bench.answer(bulk(1), &applied()).delivered, [[bulk(2)]]);
+    assert_eq!(bench.answer(bulk(2), &applied()).done, [bulk(2)]);
+}

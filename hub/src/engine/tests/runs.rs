@@ -388,3 +388,115 @@ fn former_batch(keys: Vec<UnitKey>) -> Bench {
     };
     Bench::set(settings, former_run(keys))
 }
+
+#[test]
+fn what_an_adapter_no_longer_takes_together_goes_one_by_one() {
+    for (runs, batch_units) in [(false, 2), (true, 1)] {
+        let settings = Settings {
+            runs,
+            batch_units,
+            ..Settings::default()
+        };
+        // One run of a single subject, one batch of two.
+        let subject = if runs { "B" } else { "A" };
+        let mut bench = Bench::set(settings, former_run(vec![live(1), live(2)]));
+        assert_eq!(bench.live(&["A"]), Seen::default());
+        let seen = bench.live(&[subject]);
+        assert_eq!(seen.closed, ["live-1-1"]);
+        assert_eq!(seen.delivered[0], [live(1)]);
+        bench.answer(live(1), &applied());
+        assert_eq!(bench.answer(live(2), &applied()).done, [live(2)]);
+    }
+}
+
+#[test]
+fn a_stored_batch_waits_for_what_stands_before_any_of_its_units() {
+    let mut resume = former_run(vec![live(1), live(2)]);
+    resume.runs.extend(former_run(vec![live(3), live(4)]).runs);
+    let settings = Settings {
+        batch_units: 2,
+        ..Settings::default()
+    };
+    let mut bench = Bench::set(settings, resume);
+    for name in ["A", "B", "C"] {
+        assert_eq!(bench.live(&[name]), Seen::default());
+    }
+    assert_eq!(bench.live(&["B"]).delivered, [[live(1), live(2)]]);
+    let seen = bench.answer(live(1), &applied());
+    assert_eq!(seen.delivered, [[live(3), live(4)]]);
+}
+
+#[test]
+fn a_new_batch_takes_no_unit_of_a_stored_one() {
+    let settings = Settings {
+        batch_units: 3,
+        ..Settings::default()
+    };
+    let mut bench = Bench::set(settings, former_run(vec![live(2), live(3)]));
+    bench.live(&["A"]);
+    bench.live(&["B"]);
+    let seen = bench.live(&["C"]);
+    assert_eq!(seen.delivered, [vec![live(1)], vec![live(2), live(3)]]);
+}
+
+#[test]
+fn the_units_of_one_subject_ride_in_a_batch_together_or_not_at_all() {
+    let mut bench = batches(3);
+    for name in ["A", "B", "B", "B", "C"] {
+        bench.live(&[name]);
+    }
+    let seen = bench.step(Input::Stopped(false));
+    assert_eq!(
+        seen.delivered,
+        [vec![live(1), live(5)], vec![live(2), live(3), live(4)]]
+    );
+}
+
+#[test]
+fn what_comes_back_or_is_replayed_rides_in_no_batch() {
+    let mut bench = batches(4);
+    bench.step(Input::Stopped(false));
+    bench.live(&["A"]);
+    bench.answer(live(1), &refusal("UNMAPPABLE"));
+    bench.live(&["B"]);
+    bench.answer(live(2), &applied());
+    bench.step(Input::Stopped(true));
+    bench.live(&["C"]);
+    bench.step(back(vec![work(live(1), &["A"])]));
+    bench.live(&["D"]);
+    bench.step(Input::Replay(vec![work(live(2), &["B"])]));
+    let seen = bench.step(Input::Stopped(false));
+    assert_eq!(
+        seen.delivered,
+        [vec![live(3), live(4)], vec![live(1)], vec![live(2)]]
+    );
+}
+
+#[test]
+fn a_unit_that_is_put_off_rides_in_no_new_run_before_its_time() {
+    let mut bench = batches(4);
+    for name in ["A", "A", "B"] {
+        bench.live(&[name]);
+    }
+    bench.step(Input::Stopped(false));
+    let seen = bench.answer_each(vec![
+        (live(1), again()),
+        (live(2), after(40_000)),
+        (live(3), applied()),
+    ]);
+    assert_eq!(seen.closed, ["live-1-1"]);
+    assert_eq!(bench.at(200).delivered, [[live(1)]]);
+    bench.answer(live(1), &applied());
+    assert_eq!(bench.at(39_999), Seen::default());
+    assert_eq!(bench.at(40_000).delivered, [[live(2)]]);
+}
+
+#[test]
+fn protection_rides_in_no_batch() {
+    let mut bench = batches(4);
+    bench.live(&["A"]);
+    bench.protection("B");
+    bench.live(&["C"]);
+    let seen = bench.step(Input::Stopped(false));
+    assert_eq!(seen.delivered, [vec![live(2)], vec![live(1), live(3)]]);
+}
