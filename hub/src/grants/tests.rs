@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use musubi_proto::standard::common::v1::ResidentRecord;
 use musubi_proto::standard::resident::v1::{MinorCorrectionMade, ResidentMovedIn};
 use prost::Message;
@@ -233,4 +235,35 @@ fn other_events_always_concern_their_receivers() {
     let table = table(&format!("{MOVED_IN},010,用途,法,all,from_abroad,P3\n")).expect("a table");
     let grant = table.grant("010", MOVED_IN).expect("granted");
     assert!(grant.concerns(&schema, &ResidentMovedIn::default().encode_to_vec()));
+}
+
+#[test]
+fn of_a_message_inside_itself_a_protected_person_shows_only_the_outer_one() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = [here.join("src/grants/tests"), here.join("../proto")];
+    let mut compiler = protox::Compiler::new(folders).expect("a compiler");
+    compiler
+        .open_file("nested.proto")
+        .expect("the file compiles");
+    let mut pool = musubi_proto::descriptor_pool();
+    pool.add_file_descriptor_set(compiler.file_descriptor_set())
+        .expect("it joins the pool");
+    let schema = Schema::from_pool(&pool).expect("the contract loads");
+    let event = schema.event_type("musubi.standard.nested.v1.HouseholdMoved");
+    let event = event.expect("an event");
+
+    let paths = ["household".to_owned()];
+    let open = mask::open(&schema, event, &paths).expect("the path exists");
+    let view = mask::protected(&schema, event, &open, &paths, mask::Holding::Flag);
+    let part = |fields: &[(u32, Mask)]| Mask::Part(fields.to_vec());
+    let household = part(&[
+        (1, Mask::Whole),
+        (2, Mask::Token),
+        (4, part(&[(2, Mask::Whole)])),
+        // Nothing in it can be an address, however deep.
+        (5, Mask::Whole),
+    ]);
+    assert_eq!(view.mask, part(&[(1, household)]));
+    let shown = ["household.note", "household.branch.note", "household.tree"];
+    assert_eq!(view.paths, shown);
 }
