@@ -11,6 +11,7 @@ pub mod history;
 pub mod judged;
 pub mod load;
 pub mod network;
+pub mod others;
 pub mod proxy;
 pub mod retrying;
 pub mod rig;

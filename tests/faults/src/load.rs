@@ -193,6 +193,11 @@ impl Taker {
         self.task = tokio::spawn(take_for_ever(client, system, product, journal));
     }
 
+    /// Number of effects so far.
+    pub fn effects(&self) -> usize {
+        lock(&self.journal).effects.len()
+    }
+
     /// What it did so far.
     pub fn journal(&self) -> Journal {
         lock(&self.journal).clone()

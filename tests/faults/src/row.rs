@@ -24,6 +24,9 @@ pub struct Ctx {
     pub minutes: Option<u64>,
     /// Another town's folder, for rows that play one.
     pub town: Option<PathBuf>,
+    /// Whether ratios of times are judged too. The test run leaves them out: there other tests run
+    /// beside, and what is counted and ordered is enough.
+    pub measured: bool,
     /// Mean time between two faults, for rows that draw moments.
     pub interval: Duration,
 }
@@ -37,6 +40,7 @@ impl Ctx {
             seed,
             minutes: None,
             town: None,
+            measured: false,
             interval: Duration::from_millis(900),
         }
     }

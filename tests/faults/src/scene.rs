@@ -175,6 +175,11 @@ impl Scene {
         })
     }
 
+    /// A subject that nothing was published about, and none after it.
+    pub fn next_subject(&self) -> u32 {
+        self.next_subject
+    }
+
     /// What was sent.
     pub fn sent(&self) -> &[Sent] {
         &self.sent

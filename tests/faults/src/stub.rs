@@ -141,6 +141,11 @@ impl Stub {
         *lock(&self.inner.script) = Box::new(script);
     }
 
+    /// Number of effects so far.
+    pub fn effects(&self) -> usize {
+        lock(&self.inner.ledger).effects.len()
+    }
+
     /// What it has now.
     pub fn ledger(&self) -> Ledger {
         lock(&self.inner.ledger).clone()

@@ -133,6 +133,7 @@ fn run_row(cli: &Cli, row: Row, seed: u64) -> Result<RowReport> {
     let town = cli.town.as_ref().map(|town| town.canonicalize());
     let ctx = Ctx {
         minutes: cli.minutes,
+        measured: true,
         town: town.transpose().context("--town")?,
         interval: Duration::from_millis(cli.interval.max(50)),
         ..Ctx::new(&folder, cli.count.unwrap_or(row.count), seed)

@@ -14,6 +14,7 @@ use musubi_e2e::{Process, wait_until};
 use super::exchange::capture_dies;
 use crate::dice::Dice;
 use crate::history::{Bound, judge};
+use crate::others::{Other, ROUNDS, Times};
 use crate::row::{Ctx, Row, RowReport};
 use crate::scene::{PATIENCE, Scene, dying};
 use crate::stub::{Act, Stub};
@@ -30,7 +31,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "A5",
         what: "a product dies in the middle of calls",
-        accept: "I1–I4: 0",
+        accept: "I1–I4: 0; the other receivers take at most 1.2 × as long (judged outside the test run)",
         count: 20,
         run: |ctx| Box::pin(product_dies(ctx)),
     },
@@ -55,6 +56,8 @@ const TIMES_MAX: u64 = 12;
 /// Deliveries that the adapter has under way at most.
 const IN_FLIGHT: u64 = 16;
 const PRODUCT: &str = "kaede";
+/// How many times as long the other receivers may take.
+pub(super) const OTHERS_MAX: f64 = 1.2;
 /// Longer than the lease of a stream.
 const FROZEN: Duration = Duration::from_secs(16);
 
@@ -193,6 +196,29 @@ async fn product_dies(ctx: Ctx) -> Result<RowReport> {
     served.scene.end(source).await?;
     let mut report = served.finish().await?;
     report.injected = u64::from(ctx.count);
+    if ctx.measured {
+        report.add(others_while_dead(&ctx.within("others")).await?);
+    }
+    Ok(report)
+}
+
+/// Another receiver's rounds, with the product alive and with it dead.
+async fn others_while_dead(ctx: &Ctx) -> Result<RowReport> {
+    let mut served = Served::start(ctx, 1_000).await?;
+    let other = Other::start(&served.scene).await?;
+    let mut times = Times::default();
+    for _ in 0..ROUNDS {
+        let calm = other.round(&mut served.scene).await?;
+        served.scene.settle().await?;
+        served.stub.die().await?;
+        let harmed = other.round(&mut served.scene).await?;
+        served.stub.live()?;
+        served.scene.settle().await?;
+        times.add(calm, harmed);
+    }
+    let mut report = served.finish().await?;
+    report.injected = u64::from(ROUNDS);
+    times.judge("A5", OTHERS_MAX, &mut report);
     Ok(report)
 }
 

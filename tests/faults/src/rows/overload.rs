@@ -44,7 +44,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "H6",
         what: "six times as many publishers as the hub serves with ease; large requests at once",
-        accept: "refused with a hint, the rest kept and not five times as late, memory bounded, as before within 10 s",
+        accept: "refused with a hint, p99 of the rest at most 5 × (in the test run the median), memory bounded, as before within 10 s",
         count: 15,
         run: |ctx| judged(h6(ctx)),
     },
@@ -190,36 +190,29 @@ async fn storm(ctx: Ctx) -> RowReport {
     for _ in 0..8 {
         clients.push(hub.client().unwrap());
     }
-    let mut all = publish(&clients, 0..CALM, 10).await;
-    let calm = all.percentile(99);
-    let before = hub.process().resident_bytes().unwrap();
-
-    let many = clients.clone();
-    let versions = ctx.count;
-    let storm = async move { publish(&many, 1_000..1_000 + 6 * CALM, versions).await };
-    let (storm, most) = watched(&mut hub, storm).await;
-    let grown = most.saturating_sub(before);
-    let told = format!(
-        "calm p99 {calm:?}; storm: {} kept, p50 {:?}, p99 {:?}, {} refused, {grown} bytes more",
-        storm.acknowledged.len(),
-        storm.percentile(50),
-        storm.percentile(99),
-        storm.overloaded
-    );
-    assert!(storm.overloaded > 0, "that was no overload");
-    assert_eq!(storm.without_hint, 0);
-    assert_eq!(storm.acknowledged.len(), (6 * CALM * versions) as usize);
-    // The median: the tail also shows whatever else the machine does, and is told.
-    assert!(
-        storm.percentile(50) <= calm * 5,
-        "those kept are late: {told}"
-    );
-    assert!(grown <= 96 * MIB, "{grown} bytes more");
-    let injected = storm.overloaded;
-    all.add(storm);
+    // The tail also shows whatever else the machine does: the median in the test run, and else the
+    // best of some rounds.
+    let (rounds, hundredths) = if ctx.measured { (5, 99) } else { (1, 50) };
+    let mut all = Published::default();
+    let (mut least, mut late, mut calm) = (Duration::MAX, Duration::MAX, Duration::ZERO);
+    let mut injected = 0;
+    let mut notes = Vec::new();
+    for round in 0..rounds {
+        let first = round * 10_000;
+        let quiet = publish(&clients, first..first + CALM, 10).await;
+        calm = quiet.percentile(99);
+        least = least.min(calm);
+        all.add(quiet);
+        let (storm, told) = stormed(&mut hub, &clients, first + 1_000, ctx.count).await;
+        late = late.min(storm.percentile(hundredths));
+        injected += storm.overloaded;
+        notes.push(format!("calm p99 {calm:?}; {told}"));
+        all.add(storm);
+    }
+    assert!(late <= least * 5, "those kept are late: {notes:?}");
 
     let calmed = Instant::now();
-    let mut first = 10_000;
+    let mut first = 1_000_000;
     loop {
         let after = publish(&clients, first..first + CALM, 5).await;
         first += CALM;
@@ -239,9 +232,35 @@ async fn storm(ctx: Ctx) -> RowReport {
         published: all.acknowledged.len() as u64,
         delivered: journal.effects.len() as u64,
         violations,
-        notes: vec![told],
+        notes,
         ..RowReport::default()
     }
+}
+
+/// One storm on persons from a number on; what was kept, and what there is to say.
+async fn stormed(
+    hub: &mut Hub,
+    clients: &[Client],
+    first: u32,
+    versions: u32,
+) -> (Published, String) {
+    let before = hub.process().resident_bytes().unwrap();
+    let clients = clients.to_vec();
+    let load = async move { publish(&clients, first..first + 6 * CALM, versions).await };
+    let (storm, most) = watched(hub, load).await;
+    let grown = most.saturating_sub(before);
+    let told = format!(
+        "storm: {} kept, p50 {:?}, p99 {:?}, {} refused, {grown} bytes more",
+        storm.acknowledged.len(),
+        storm.percentile(50),
+        storm.percentile(99),
+        storm.overloaded
+    );
+    assert!(storm.overloaded > 0, "that was no overload: {told}");
+    assert_eq!(storm.without_hint, 0, "{told}");
+    assert_eq!(storm.acknowledged.len(), (6 * CALM * versions) as usize);
+    assert!(grown <= 96 * MIB, "{told}");
+    (storm, told)
 }
 
 async fn large_requests(ctx: Ctx) -> RowReport {

@@ -3,7 +3,7 @@
 //! Must never heal a product before its fault was seen.
 //! Read next: `../stub.rs`, `adapter.rs`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use musubi_e2e::event::{event, moved_within};
@@ -12,9 +12,10 @@ use musubi_e2e::wait_until;
 use musubi_proto::hub::v1::{ParkedState, ResumeRequest, RetryParkedRequest};
 use prost::Message;
 
-use super::adapter::Served;
+use super::adapter::{OTHERS_MAX, Served};
 use crate::dice::Dice;
 use crate::load::subject;
+use crate::others::{self, Other, ROUNDS, Times};
 use crate::row::{Ctx, Row, RowReport};
 use crate::scene::{PATIENCE, SYSTEM};
 use crate::stub::Act;
@@ -52,21 +53,21 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "C5",
         what: "a product that is slow for some residents: late, silent, byte by byte",
-        accept: "the other residents do not wait; I1–I4: 0",
+        accept: "the other residents do not wait; I1–I4: 0; the other receivers take at most 1.2 × as long (judged outside the test run)",
         count: 1,
         run: |ctx| Box::pin(slow(ctx)),
     },
     Row {
         name: "C6",
         what: "a permanent refusal of one resident",
-        accept: "that resident is parked and later events wait behind; a retry delivers in order",
+        accept: "that resident is parked and later events wait behind; an alarm within 60 s; a retry delivers in order; the others at 0.95 × the rate (judged outside the test run)",
         count: 1,
         run: |ctx| Box::pin(poison(ctx)),
     },
     Row {
         name: "C7",
         what: "a permanent refusal of everybody",
-        accept: "the binding stops after 20 residents and the town is not parked",
+        accept: "the binding stops after 20 residents and the town is not parked; one alarm of it",
         count: 1,
         run: |ctx| Box::pin(refuses_everybody(ctx)),
     },
@@ -79,6 +80,10 @@ pub const ROWS: &[Row] = &[
     },
 ];
 
+/// What is wrong is said within this time.
+const ALARM: Duration = Duration::from_secs(60);
+/// Rate of the other residents beside one that is refused.
+const RATE_MIN: f64 = 0.95;
 const SUBJECTS: u32 = 16;
 const VERSIONS: u32 = 3;
 
@@ -166,6 +171,29 @@ async fn slow(ctx: Ctx) -> Result<RowReport> {
             .violations
             .push("C5: other residents waited for a slow one".to_owned());
     }
+    if ctx.measured {
+        report.add(others_while_slow(&ctx.within("others")).await?);
+    }
+    Ok(report)
+}
+
+/// Another receiver's rounds, with this product quick and with it at 2 s an answer.
+async fn others_while_slow(ctx: &Ctx) -> Result<RowReport> {
+    let mut served = Served::start(ctx, 8_000).await?;
+    let other = Other::start(&served.scene).await?;
+    let mut times = Times::default();
+    for _ in 0..ROUNDS {
+        let calm = other.round(&mut served.scene).await?;
+        served.scene.settle().await?;
+        served.stub.script(|_| Act::Late(Duration::from_secs(2)));
+        let harmed = other.round(&mut served.scene).await?;
+        served.stub.script(|_| Act::Right);
+        served.scene.settle().await?;
+        times.add(calm, harmed);
+    }
+    let mut report = served.finish().await?;
+    report.injected = u64::from(ROUNDS);
+    times.judge("C5", OTHERS_MAX, &mut report);
     Ok(report)
 }
 
@@ -180,6 +208,7 @@ async fn poison(ctx: Ctx) -> Result<RowReport> {
         });
     served.scene.publish(0..SUBJECTS, 1..=VERSIONS).await?;
     served.scene.settle().await?;
+    alarmed(&mut served, "SUBJECT_PARKED").await?;
     let parked = served.scene.client.parked(SYSTEM).await?;
     let mut wrong = Vec::new();
     let refused = parked
@@ -196,7 +225,66 @@ async fn poison(ctx: Ctx) -> Result<RowReport> {
     retry_all(&served).await?;
     let mut report = served.finish().await?;
     report.violations.extend(wrong);
+    if ctx.measured {
+        report.add(others_beside_poison(&ctx.within("others")).await?);
+    }
     Ok(report)
+}
+
+/// Rounds of the other residents of this product, without a refused one and with one.
+async fn others_beside_poison(ctx: &Ctx) -> Result<RowReport> {
+    let mut served = Served::start(ctx, 2_000).await?;
+    let mut times = Times::default();
+    for _ in 0..ROUNDS {
+        let calm = residents(&mut served, 0).await?;
+        let harmed = residents(&mut served, 1).await?;
+        times.add(calm, harmed);
+    }
+    served.stub.script(|_| Act::Right);
+    retry_all(&served).await?;
+    let mut report = served.finish().await?;
+    times.judge("C6", 1.0 / RATE_MIN, &mut report);
+    Ok(report)
+}
+
+/// The time until all residents of a round but the refused one have everything.
+async fn residents(served: &mut Served, poisoned: u32) -> Result<Duration> {
+    let first = served.scene.next_subject();
+    let others = first + others::SUBJECTS;
+    let poison = subject(others);
+    served
+        .stub
+        .script(move |call| match call.subject == poison {
+            true => Act::Refuse,
+            false => Act::Right,
+        });
+    let all = served.stub.effects() + (others::SUBJECTS * others::VERSIONS) as usize;
+    let started = Instant::now();
+    let range = first..others + poisoned;
+    served.scene.publish(range, 1..=others::VERSIONS).await?;
+    wait_until(PATIENCE, "the other residents", async || {
+        let found = served.stub.effects();
+        ensure!(found >= all, "{found} of {all}");
+        Ok(true)
+    })
+    .await?;
+    let took = started.elapsed();
+    served.scene.settle().await?;
+    Ok(took)
+}
+
+/// The hub says by itself, within its time, that something is wrong; how often it said so.
+async fn alarmed(served: &mut Served, kind: &str) -> Result<usize> {
+    let process = served.scene.hub.process();
+    let mut raised = 0;
+    wait_until(ALARM, kind, async || {
+        let said = process.log_text()?;
+        let lines = said.lines().filter(|line| line.contains("alarm.raised"));
+        raised = lines.filter(|line| line.contains(kind)).count();
+        Ok(raised > 0)
+    })
+    .await?;
+    Ok(raised)
 }
 
 /// Has everything that is parked delivered again, and waits until nothing is.
@@ -239,6 +327,7 @@ async fn refuses_everybody(ctx: Ctx) -> Result<RowReport> {
     })
     .await?;
     let parked = client.parked(SYSTEM).await?.len();
+    let alarms = alarmed(&mut served, "BINDING_STOPPED").await?;
     served.stub.script(|_| Act::Right);
     let request = ResumeRequest {
         municipality: MUNICIPALITY.to_owned(),
@@ -257,6 +346,10 @@ async fn refuses_everybody(ctx: Ctx) -> Result<RowReport> {
     report.notes.push(format!(
         "{parked} residents were parked before the binding stopped"
     ));
+    if alarms != 1 {
+        let what = format!("C7: {alarms} alarms that the binding stopped");
+        report.violations.push(what);
+    }
     if parked > PARKED_MAX {
         report
             .violations
