@@ -141,9 +141,11 @@ pub const DRAIN_RECEIPTS: Duration = Duration::from_secs(3);
 /// Time that running calls have at shutdown.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Largest store that is checked as a whole before the hub serves, in bytes: a start must not wait
-/// for a disk to be read through.
-pub const CHECK_AT_START_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Largest store that is checked as a whole before the hub serves, in bytes; a larger one is
+/// checked beside the service: a start must not wait for a disk to be read through.
+pub const CHECK_AT_START_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Largest store that gets a seal, in bytes: a stop reads it through once.
+pub const SEAL_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// When a publisher is asked to come again after it found the hub's disk full.
 pub const DISK_FULL_RETRY: Duration = Duration::from_secs(5);
 

@@ -209,16 +209,27 @@ async fn connect(path: &Path, layout: &Layout) -> Result<SqliteConnection, sqlx:
         .await
 }
 
-/// Opens the reading connections.
-pub(crate) async fn open_readers(path: &Path) -> Result<SqlitePool, OpenError> {
-    let options = SqliteConnectOptions::new()
+fn reading(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
         .filename(path)
         .read_only(true)
         .busy_timeout(BUSY_TIMEOUT)
-        .pragma("cache_size", READER_CACHE);
+        .pragma("cache_size", READER_CACHE)
+}
+
+/// Opens a reading connection of its own.
+pub(crate) async fn open_reader(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    reading(path).connect().await
+}
+
+/// Opens the reading connections.
+pub(crate) async fn open_readers(path: &Path) -> Result<SqlitePool, OpenError> {
     SqlitePoolOptions::new()
         .max_connections(READERS_MAX)
-        .connect_with(options)
+        // A file does not go away as a server does: asking each connection whether it is still
+        // there is a round trip to its thread before every read.
+        .test_before_acquire(false)
+        .connect_with(reading(path))
         .await
         .map_err(|source| not_opened(path, source))
 }

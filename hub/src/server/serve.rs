@@ -197,10 +197,21 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     start_history(&hub.commons);
     write_address(config.address_file.as_ref(), address)?;
     tracing::info!(%address, data = %config.data.display(), "the hub listens");
-    serve(hub, listener, stop).await?;
+    tokio::select! {
+        served = serve(hub, listener, stop) => served?,
+        damaged = damage(&store) => return Err(damaged.into()),
+    }
     log.settle().await;
     store.seal().await;
     Ok(())
+}
+
+/// Ends when the store, which was too large to be checked before the start, is damaged.
+async fn damage(store: &SqliteStore) -> OpenError {
+    match store.check_beside().await {
+        Ok(()) => std::future::pending().await,
+        Err(damaged) => damaged,
+    }
 }
 
 /// Opens the municipalities of the data folder, so that deliveries go on without a publish.

@@ -130,48 +130,35 @@ impl PublishStore for SqliteStore {
         _source: &str,
         ids: &[String],
     ) -> Result<HashMap<String, Known>, StoreError> {
-        let failed = failed("looking up event ids");
-        let ids = json_list(ids);
-        let mut known = HashMap::new();
-        let claimed = sqlx::query(
-            "SELECT id, digest, stream, position FROM event
-             WHERE municipality = $1 AND id IN (SELECT value FROM json_each($2))",
-        )
-        .bind(m.as_str())
-        .bind(&ids)
-        .fetch_all(&self.readers)
-        .await
-        .map_err(&failed)?;
-        for row in claimed {
-            let at = place_of(row.get(2), row.get(3));
-            known.insert(
-                row.get(0),
-                Known::Claimed {
-                    digest: row.get(1),
-                    at,
-                },
-            );
-        }
-        // A claim for the release of a held unit does not end its waiting.
-        let held = sqlx::query(
-            "SELECT e.id, e.digest, e.number FROM held_event e JOIN held h ON h.number = e.number
+        // A claim for the release of a held unit does not end its waiting: what is held comes last.
+        let rows = sqlx::query(
+            "SELECT id, digest, stream, position, NULL FROM event
+             WHERE municipality = $1 AND id IN (SELECT value FROM json_each($2))
+             UNION ALL
+             SELECT e.id, e.digest, NULL, NULL, e.number
+             FROM held_event e JOIN held h ON h.number = e.number
              WHERE e.municipality = $1 AND h.state < 3
                AND e.id IN (SELECT value FROM json_each($2))",
         )
         .bind(m.as_str())
-        .bind(&ids)
+        .bind(json_list(ids))
         .fetch_all(&self.readers)
         .await
-        .map_err(&failed)?;
-        for row in held {
-            let held_id = held_id(row.get(2));
-            known.insert(
-                row.get(0),
-                Known::Held {
-                    held_id,
-                    digest: row.get(1),
+        .map_err(failed("looking up event ids"))?;
+        let mut known = HashMap::new();
+        for row in rows {
+            let digest = row.get(1);
+            let what = match row.get::<Option<i64>, _>(4) {
+                None => Known::Claimed {
+                    digest,
+                    at: place_of(row.get(2), row.get(3)),
                 },
-            );
+                Some(number) => Known::Held {
+                    held_id: held_id(number),
+                    digest,
+                },
+            };
+            known.insert(row.get(0), what);
         }
         Ok(known)
     }

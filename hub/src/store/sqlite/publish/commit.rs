@@ -3,18 +3,15 @@
 //! Must never place an event without closing what was held for it.
 //! Read next: `store/publish.rs`.
 
+use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{QueryBuilder, Row, Sqlite};
 
 use super::{held_id, held_number, state_number};
 use crate::event::{Municipality, Position, Stream};
-use crate::store::sqlite::json_list;
+use crate::store::sqlite::{json_list, rows};
 use crate::store::{
     Claim, HeldKind, HeldState, NewHeld, Placed, ProtectionMark, PublishDelta, SnapshotMark,
 };
-
-/// Rows of one statement.
-const ROWS_PER_STATEMENT: usize = 64;
 
 /// A claim on its way into the index, with its source, and with its place once it has one.
 pub(super) type EventRow<'a> = (&'a str, &'a Claim, Option<(Stream, Position)>);
@@ -23,35 +20,36 @@ pub(super) type EventRow<'a> = (&'a str, &'a Claim, Option<(Stream, Position)>);
 pub(super) async fn put_events(
     connection: &mut SqliteConnection,
     m: &Municipality,
-    rows: &[EventRow<'_>],
+    events: &[EventRow<'_>],
 ) -> Result<(), sqlx::Error> {
-    for rows in rows.chunks(ROWS_PER_STATEMENT) {
-        let mut statement = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO event (municipality, id, source, digest, type, subject, version, file,
-               line, published_ms, traceparent, stream, position) ",
-        );
-        statement.push_values(rows, |mut row, (source, claim, at)| {
-            row.push_bind(m.as_str())
-                .push_bind(&claim.id)
-                .push_bind(*source)
-                .push_bind(&claim.digest)
-                .push_bind(&claim.event_type)
-                .push_bind(&claim.subject.0)
-                .push_bind(i64::from(claim.version))
-                .push_bind(&claim.file)
-                .push_bind(claim.line as i64)
-                .push_bind(claim.published_ms)
-                .push_bind(&claim.traceparent)
+    rows::execute(
+        connection,
+        "INSERT INTO event (municipality, id, source, digest, type, subject, version, file,
+           line, published_ms, traceparent, stream, position)
+         SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9,
+           column10, column11, column12, column13 FROM",
+        events,
+        |row, of| {
+            let claim = of.map(|(_, claim, _)| claim);
+            let at = of.and_then(|(.., at)| *at);
+            row.push_bind(of.map(|_| m.as_str()))
+                .push_bind(claim.map(|claim| &claim.id))
+                .push_bind(of.map(|(source, ..)| *source))
+                .push_bind(claim.map(|claim| &claim.digest))
+                .push_bind(claim.map(|claim| &claim.event_type))
+                .push_bind(claim.map(|claim| &claim.subject.0))
+                .push_bind(claim.map(|claim| i64::from(claim.version)))
+                .push_bind(claim.map(|claim| &claim.file))
+                .push_bind(claim.map(|claim| claim.line as i64))
+                .push_bind(claim.map(|claim| claim.published_ms))
+                .push_bind(claim.map(|claim| &claim.traceparent))
                 .push_bind(at.map(|(stream, _)| stream.number()))
                 .push_bind(at.map(|(_, position)| position.0 as i64));
-        });
-        statement.push(
-            " ON CONFLICT (municipality, id) DO UPDATE
-               SET stream = excluded.stream, position = excluded.position WHERE position IS NULL",
-        );
-        statement.build().execute(&mut *connection).await?;
-    }
-    Ok(())
+        },
+        "WHERE column1 IS NOT NULL ON CONFLICT (municipality, id) DO UPDATE
+           SET stream = excluded.stream, position = excluded.position WHERE position IS NULL",
+    )
+    .await
 }
 
 /// Places events, and closes what was held for them. A recovered event may lack its claim when the
@@ -306,23 +304,21 @@ pub(super) async fn apply(
     for (held, by) in &delta.corrected {
         close(connection, m, held_number(held), HeldState::Corrected, by).await?;
     }
-    let versions: Vec<_> = delta
-        .versions
-        .iter()
-        .map(|of| (&of.source, &of.subject.0, of.version))
-        .collect();
-    if !versions.is_empty() {
-        sqlx::query(
-            "INSERT INTO version (municipality, source, subject, version)
-             SELECT $1, v.value->>0, v.value->>1, v.value->>2 FROM json_each($2) v WHERE true
-             ON CONFLICT (municipality, source, subject) DO UPDATE
-               SET version = max(version, excluded.version)",
-        )
-        .bind(m.as_str())
-        .bind(json_list(&versions))
-        .execute(&mut *connection)
-        .await?;
-    }
+    rows::execute(
+        connection,
+        "INSERT INTO version (municipality, source, subject, version)
+         SELECT column1, column2, column3, column4 FROM",
+        &delta.versions,
+        |row, of| {
+            row.push_bind(of.map(|_| m.as_str()))
+                .push_bind(of.map(|of| &of.source))
+                .push_bind(of.map(|of| &of.subject.0))
+                .push_bind(of.map(|of| i64::from(of.version)));
+        },
+        "WHERE column1 IS NOT NULL ON CONFLICT (municipality, source, subject) DO UPDATE
+           SET version = max(version, excluded.version)",
+    )
+    .await?;
     let mut held_ids = Vec::with_capacity(delta.hold.len());
     for held in &delta.hold {
         held_ids.push(held_id(hold(connection, m, held).await?));
