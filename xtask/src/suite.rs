@@ -18,6 +18,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let mut steps = Steps::default();
     let outcome = run_steps(workspace, &mut steps);
     println!("{}", steps.table());
+    for line in impossible(workspace)? {
+        println!("THIS MACHINE CANNOT {line}");
+    }
     let counts = outcome?;
     println!("{} passed, {} failed", counts.passed(), counts.failed);
     Ok(())
@@ -84,6 +87,19 @@ fn require_baseline(root: &Path) -> Result<()> {
         bail!("{BASELINE} is missing; without it breaking changes cannot be seen");
     }
     Ok(())
+}
+
+/// What the rows of the fault matrix could not do on this machine, by name.
+fn impossible(workspace: &Workspace) -> Result<Vec<String>> {
+    let folder = workspace.target.join("tmp");
+    let mut lines = Vec::new();
+    for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("cannot-") {
+            let list = fs::read_to_string(entry.path()).context("read what cannot be played")?;
+            lines.extend(list.lines().map(str::to_owned));
+        }
+    }
+    Ok(lines)
 }
 
 /// Runs the tests and reads their counts from the report that nextest writes.

@@ -20,3 +20,4 @@ pub mod rows;
 pub mod scene;
 pub mod stub;
 pub mod wire;
+pub mod writes;

@@ -19,6 +19,8 @@ mod second;
 mod slow;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use musubi_e2e::Client;
 use musubi_e2e::event::moved;
@@ -122,4 +124,13 @@ async fn logged(client: &Client) -> BTreeMap<String, u64> {
         assert!(before.is_none(), "I2: twice in the log");
     }
     by_id
+}
+
+/// Copies the files of a folder into a new one.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
 }

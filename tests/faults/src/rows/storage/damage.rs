@@ -13,7 +13,7 @@ use musubi_e2e::process::musubi;
 use musubi_e2e::{Process, wait_until};
 use musubi_proto::hub::v1::{Event, GetEventRequest, Stream};
 
-use super::{PRODUCT, SYSTEM};
+use super::{PRODUCT, SYSTEM, copy};
 use crate::dice::Dice;
 use crate::row::{Ctx, RowReport};
 
@@ -121,14 +121,6 @@ async fn folder_with_events(folder: &Path, killed: bool) -> (String, Vec<String>
         hub.process().stop().unwrap();
     }
     (all, ids)
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
 }
 
 /// Spoils a file at a place; false when nothing changed.

@@ -1,14 +1,14 @@
 //! B1: the power is cut while the hub publishes and delivers.
-//! The hub's folder is a disk in a file; the cut leaves on it what was written by then, and nothing
-//! of what the system still held in memory.
-//! Must never count an acknowledgement that came after the power was back.
-//! Read next: `../../disk.rs`, `docs/specs/log.md`.
+//! Twice: the hub's folder is a disk in a file, which a cut leaves with what was written by then; and
+//! it is built again from a record of all writes and flushes, up to any of them.
+//! Must never count an acknowledgement that came after the cut.
+//! Read next: `../../disk.rs`, `../../writes.rs`, `docs/specs/log.md`.
 
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use musubi_e2e::event::moved;
 use musubi_e2e::hub::PATIENCE;
@@ -19,11 +19,12 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use tokio::task::JoinSet;
 
-use super::{PRODUCT, SYSTEM};
+use super::{PRODUCT, SYSTEM, copy};
 use crate::dice::Dice;
-use crate::disk::Image;
+use crate::disk::{Image, can_inject};
 use crate::load::{self, Published, Taker};
 use crate::row::{Ctx, RowReport};
+use crate::writes::{Writes, recorded};
 
 const DISK_BYTES: u64 = 256 << 20;
 /// Cuts that one disk lives through, so that its log stays short enough to be read after each.
@@ -39,17 +40,21 @@ const ACKNOWLEDGED_MORE: u64 = 1_200;
 const PAUSE_US: u64 = 10_000;
 
 pub(super) async fn power_cut(ctx: Ctx) -> RowReport {
-    let mut report = RowReport::default();
     let mut dice = Dice::new(ctx.seed);
+    let mut report = match can_inject() {
+        true => cuts_of_a_record(&ctx.within("record"), &mut dice).await,
+        false => RowReport::cannot("recording system calls (strace)"),
+    };
     let mut left = ctx.count;
     while left > 0 {
         let cuts = left.min(CUTS_OF_A_DISK);
         let within = ctx.within(&format!("disk-{left}"));
         report.add(cuts_of_a_disk(&within, cuts, &mut dice).await);
-        if !report.cannot.is_empty() {
-            break;
-        }
-        left -= cuts;
+        left = if report.cannot.is_empty() {
+            left - cuts
+        } else {
+            0
+        };
     }
     report
 }
@@ -75,7 +80,7 @@ async fn cuts_of_a_disk(ctx: &Ctx, cuts: u32, dice: &mut Dice) -> RowReport {
         tokio::time::sleep(Duration::from_micros(dice.below(PAUSE_US))).await;
         image.cut().unwrap();
         hub.process().kill().unwrap();
-        all.add(sources.end().await);
+        all.add(known_by(&sources.end().await, u64::MAX));
         image.back().unwrap();
         assert_planted(&data);
         for file in ["log.sqlite", "store.sqlite"] {
@@ -98,6 +103,70 @@ async fn cuts_of_a_disk(ctx: &Ctx, cuts: u32, dice: &mut Dice) -> RowReport {
     }
 }
 
+/// A hub whose writes are recorded, and what a disk has after a cut at any of them.
+async fn cuts_of_a_record(ctx: &Ctx, dice: &mut Dice) -> RowReport {
+    let data = ctx.folder.join("hub");
+    let mut hub = Hub::start(&ctx.folder).await.unwrap();
+    let bound = hub.client().unwrap().bind(SYSTEM, PRODUCT).await;
+    bound.unwrap();
+    assert!(hub.process().stop().unwrap().success());
+    let first = ctx.folder.join("first");
+    copy(&data, &first);
+    let record = ctx.folder.join("record");
+    let mut command = recorded(&record).unwrap();
+    command.arg("serve");
+    let mut hub = Hub::start_as(&ctx.folder, command).await.unwrap();
+    let taker = Taker::start(hub.client().unwrap(), SYSTEM, PRODUCT);
+    let sources = Sources::start(&hub, 0);
+    sources.wait_for(ACKNOWLEDGED_MIN + ACKNOWLEDGED_MORE).await;
+    hub.process().kill().unwrap();
+    let acknowledged = sources.end().await;
+    drop(taker);
+    let writes = Writes::read(&record, &data).unwrap();
+
+    let mut report = RowReport::default();
+    let mut lost = 0;
+    for number in 0..ctx.count {
+        let cut = dice.below(writes.len() as u64) as usize;
+        let folder = ctx.folder.join(format!("cut-{number}"));
+        let data = folder.join("hub");
+        copy(&first, &data);
+        lost += writes.rebuild(&data, cut, dice).unwrap();
+        let known = known_by(&acknowledged, writes.at_us(cut));
+        for file in ["log.sqlite", "store.sqlite"] {
+            let found = structure(&data, file, &folder.join("copy")).await;
+            assert_eq!(found, "ok", "{file}, cut before {cut}, seed {}", ctx.seed);
+        }
+        let hub = Hub::start(&folder).await.unwrap();
+        let client = hub.client().unwrap();
+        let wrong = load::log_violations(&client, &known).await.unwrap();
+        drop(hub);
+        if wrong.is_empty() {
+            fs::remove_dir_all(&folder).unwrap();
+        }
+        report.violations.extend(wrong);
+        report.published += known.acknowledged.len() as u64;
+        report.injected += 1;
+    }
+    assert!(lost > 0, "the cuts took nothing");
+    let steps = writes.len();
+    report.notes = vec![format!(
+        "{} cuts of a record of {steps} steps, {lost} writes lost or torn",
+        ctx.count
+    )];
+    report
+}
+
+/// What was acknowledged before a time.
+fn known_by(acknowledged: &[Acknowledged], at_us: u64) -> Published {
+    let before = acknowledged.iter().filter(|one| one.at_us < at_us);
+    let place = |one: &Acknowledged| (one.id.clone(), (one.subject.clone(), one.version));
+    Published {
+        acknowledged: before.map(place).collect(),
+        ..Published::default()
+    }
+}
+
 /// A file that is flushed and one that is not: a cut that spares the second is none.
 fn plant(data: &Path) {
     let flushed = File::create(data.join("flushed")).unwrap();
@@ -115,10 +184,18 @@ fn assert_planted(data: &Path) {
     assert!(lost.is_empty(), "the cut left what was not flushed");
 }
 
+/// An event of which the source knows that it is durable, and since when.
+struct Acknowledged {
+    at_us: u64,
+    id: String,
+    subject: String,
+    version: u32,
+}
+
 /// Sources that publish until a request fails, and never send it again: it stays unknown.
 struct Sources {
     acknowledged: Arc<AtomicU64>,
-    tasks: JoinSet<Published>,
+    tasks: JoinSet<Vec<Acknowledged>>,
 }
 
 impl Sources {
@@ -145,17 +222,13 @@ impl Sources {
         .unwrap();
     }
 
-    async fn end(self) -> Published {
-        let mut all = Published::default();
-        for published in self.tasks.join_all().await {
-            all.add(published);
-        }
-        all
+    async fn end(self) -> Vec<Acknowledged> {
+        self.tasks.join_all().await.into_iter().flatten().collect()
     }
 }
 
-async fn publish_on(client: Client, first: u32, count: Arc<AtomicU64>) -> Published {
-    let mut published = Published::default();
+async fn publish_on(client: Client, first: u32, count: Arc<AtomicU64>) -> Vec<Acknowledged> {
+    let mut acknowledged = Vec::new();
     let mut next = first;
     loop {
         let subjects = next..next + SUBJECTS;
@@ -166,14 +239,19 @@ async fn publish_on(client: Client, first: u32, count: Arc<AtomicU64>) -> Publis
             .collect();
         let units = events.iter().map(|event| vec![event.clone()]).collect();
         let Ok(answers) = client.publish(units).await else {
-            published.failed += 1;
-            return published;
+            return acknowledged;
         };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let at_us = u64::try_from(now.as_micros()).unwrap();
         for (event, answer) in events.into_iter().zip(answers) {
             let accepted = matches!(answer.answer, Some(Answer::Accepted(_)));
             assert!(accepted, "not accepted: {answer:?}");
-            let place = (event.subject, event.subject_version);
-            published.acknowledged.insert(event.id, place);
+            acknowledged.push(Acknowledged {
+                at_us,
+                id: event.id,
+                subject: event.subject,
+                version: event.subject_version,
+            });
             count.fetch_add(1, Ordering::SeqCst);
         }
     }
