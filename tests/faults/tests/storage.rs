@@ -34,7 +34,7 @@ async fn b3_a_full_disk_of_one_adapter_holds_nobody_else_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn b4_a_failed_write_or_flush_ends_the_hub_and_no_acknowledgement_is_lost() {
-    passes("B4", 4).await;
+    passes("B4", 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

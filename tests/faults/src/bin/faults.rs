@@ -23,7 +23,7 @@ was wrong afterwards. A failed row keeps its folder.\n\nExamples:
   cargo xtask faults A1 --count 200 --seed 7
   cargo xtask faults A6 --minutes 30
   cargo xtask faults kill --count 1000 --town tests/town_7
-  cargo xtask faults --all --report reports"
+  cargo xtask faults --all --counts A1=20,B6=100 --report docs/faults"
 )]
 struct Cli {
     /// Row to run, such as `A1`; `kill` is `A6`
@@ -32,6 +32,9 @@ struct Cli {
     /// How often the fault is injected at each of its points; each row has its own default
     #[arg(long, value_name = "N")]
     count: Option<u32>,
+    /// Counts of single rows, before `--count`
+    #[arg(long, value_name = "ROW=N", value_delimiter = ',', value_parser = row_and_count)]
+    counts: Vec<(String, u32)>,
     /// Decides everything that is drawn; one is drawn when it is not given
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -136,7 +139,7 @@ fn run_row(cli: &Cli, row: Row, seed: u64) -> Result<RowReport> {
         measured: true,
         town: town.transpose().context("--town")?,
         interval: Duration::from_millis(cli.interval.max(50)),
-        ..Ctx::new(&folder, cli.count.unwrap_or(row.count), seed)
+        ..Ctx::new(&folder, count_of(cli, row), seed)
     };
     let runtime = tokio::runtime::Runtime::new().context("start a runtime")?;
     let report = runtime
@@ -149,6 +152,22 @@ fn run_row(cli: &Cli, row: Row, seed: u64) -> Result<RowReport> {
         println!("  everything is in {}", made.keep().display());
     }
     Ok(report)
+}
+
+/// `A1=20`.
+fn row_and_count(text: &str) -> Result<(String, u32)> {
+    let (name, count) = text.split_once('=').context("say ROW=N, such as A1=20")?;
+    let row = row::find(name).with_context(|| format!("there is no row {name}"))?;
+    let count = count
+        .parse()
+        .with_context(|| format!("`{count}` is no count"))?;
+    Ok((row.name.to_owned(), count))
+}
+
+fn count_of(cli: &Cli, row: Row) -> u32 {
+    let mut own = cli.counts.iter().rev();
+    let own = own.find(|(name, _)| name == row.name);
+    own.map_or(cli.count.unwrap_or(row.count), |(_, count)| *count)
 }
 
 fn impossible(ran: &[Ran]) -> Vec<String> {

@@ -55,9 +55,9 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "B4",
-        what: "EIO on a write or a flush of a file of the hub",
-        accept: "ends within 1 s by name, the publish is unknown, I1, I2: 0 after the restart",
-        count: 4,
+        what: "EIO on a write, a flush or a read of a file of the hub",
+        accept: "ends within 1 s by name, the publish is unknown, I1, I2: 0 after the restart; a failed read is refused by name",
+        count: 20,
         run: |ctx| judged(failing::failed_disk(ctx)),
     },
     Row {

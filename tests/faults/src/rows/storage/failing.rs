@@ -1,4 +1,4 @@
-//! B4: a disk that answers a write or a flush with EIO.
+//! B4: a disk that answers a write, a flush or a read with EIO.
 //! `strace` answers one system call of the hub; the next hub is on a sound disk.
 //! Must never pass when the publish on the way was acknowledged, or no publish failed.
 //! Read next: `docs/specs/log.md`, `hub/src/sqlite/trouble.rs`.
@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use musubi_e2e::Hub;
 use musubi_e2e::hub::PATIENCE;
+use musubi_e2e::{Client, Hub};
+use musubi_proto::hub::v1::{Event, Stream};
 use tonic::Code;
 
 use super::{logged, publish, version};
@@ -34,7 +35,13 @@ pub(super) async fn failed_disk(ctx: Ctx) -> RowReport {
         return RowReport::cannot("answering system calls (strace -e inject)");
     }
     let mut dice = Dice::new(ctx.seed);
-    let mut report = RowReport::default();
+    let when = 10 + dice.below(LATER_MAX);
+    let published = failed_read(&ctx.within("read"), when).await;
+    let mut report = RowReport {
+        injected: 1,
+        published,
+        ..RowReport::default()
+    };
     let calls = CALLS.iter().cycle().take(ctx.count as usize);
     for (number, (file, call, when)) in (0..).zip(calls) {
         let when = when + dice.below(LATER_MAX);
@@ -54,24 +61,10 @@ async fn fails_once(ctx: &Ctx, file: &str, call: &str, when: u64) -> u64 {
     let client = hub.client().unwrap();
     let what = format!("the {when}th {call} on {file}");
     let mut acknowledged = BTreeMap::new();
-    let mut unknown = None;
-    for number in 1..PUBLISHES_MAX {
-        let event = version(number);
-        match publish(&client, &event).await {
-            Ok(position) => {
-                acknowledged.insert(event.id, position);
-            }
-            Err(status) => {
-                // The hub is gone, or it just said that it cannot tell.
-                let gone = [Code::Unavailable, Code::Unknown].contains(&status.code());
-                assert!(gone, "{what}: {status}");
-                unknown = Some(event);
-                break;
-            }
-        }
-    }
+    let unknown = publish_until_gone(&client, call, &mut acknowledged)
+        .await
+        .unwrap_or_else(|| panic!("{what}: nothing failed"));
     let failed_at = Instant::now();
-    let unknown = unknown.unwrap_or_else(|| panic!("{what}: no publish failed"));
     let status = hub.process().wait(PATIENCE).unwrap();
     let took = failed_at.elapsed();
     assert!(took <= END_WITHIN, "{what}: ended after {took:?}");
@@ -91,4 +84,51 @@ async fn fails_once(ctx: &Ctx, file: &str, call: &str, when: u64) -> u64 {
     assert_eq!(found.get(&unknown.id), Some(&position), "{what}");
     assert_eq!(found.len(), acknowledged.len() + 1, "{what}");
     found.len() as u64
+}
+
+/// A read that fails. SQLite tells it as damage, so the hub does too, and what it read is used for
+/// nothing.
+async fn failed_read(ctx: &Ctx, when: u64) -> u64 {
+    let file = ctx.folder.join("hub/log.sqlite-wal");
+    let mut command = injected(&[file], "pread64", &format!("error=EIO:when={when}")).unwrap();
+    command.arg("serve");
+    let mut hub = Hub::start_as(&ctx.folder, command).await.unwrap();
+    let client = hub.client().unwrap();
+    let mut acknowledged = BTreeMap::new();
+    let mut refused = None;
+    for number in 1..PUBLISHES_MAX {
+        let event = version(number);
+        acknowledged.insert(event.id.clone(), publish(&client, &event).await.unwrap());
+        if let Err(error) = client.log(Stream::Live).await {
+            refused = Some(format!("{error:#}"));
+            break;
+        }
+    }
+    let refused = refused.expect("no read failed");
+    assert!(refused.contains("live position"), "{refused}");
+    assert_eq!(logged(&client).await, acknowledged);
+    hub.kill_and_restart().await.unwrap();
+    assert_eq!(logged(&client).await, acknowledged);
+    acknowledged.len() as u64
+}
+
+/// Publishes until the hub is gone; the publish of unknown outcome.
+async fn publish_until_gone(
+    client: &Client,
+    call: &str,
+    acknowledged: &mut BTreeMap<String, u64>,
+) -> Option<Event> {
+    for number in 1..PUBLISHES_MAX {
+        let event = version(number);
+        match publish(client, &event).await {
+            Ok(position) => acknowledged.insert(event.id, position),
+            Err(status) => {
+                // The hub is gone, or it just said that it cannot tell.
+                let gone = [Code::Unavailable, Code::Unknown].contains(&status.code());
+                assert!(gone, "{call}: {status}");
+                return Some(event);
+            }
+        };
+    }
+    None
 }
