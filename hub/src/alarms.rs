@@ -4,10 +4,12 @@
 //! Read next: `alarms/rules.rs`, `alarms/words.rs`, `docs/specs/alarms.md`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 pub use musubi_proto::hub::v1::AlarmKind as Kind;
 
-use crate::store::{Pause, Pile};
+use crate::limits;
+use crate::store::{HeldPile, Pause, Pile, RhythmRow};
 
 mod rules;
 #[cfg(test)]
@@ -36,6 +38,15 @@ impl Name {
             source: String::new(),
         }
     }
+
+    /// Names an alarm about a source.
+    pub fn of_source(kind: Kind, source: &str) -> Self {
+        Self {
+            kind,
+            subscription: String::new(),
+            source: source.to_owned(),
+        }
+    }
 }
 
 /// An alarm that stands.
@@ -57,7 +68,7 @@ struct Found {
     name: Name,
     reason: String,
     count: u64,
-    /// Since when, where a stored row says so; else since it was first seen.
+    /// Since when, where something says so; else since it was first seen.
     since_ms: Option<i64>,
 }
 
@@ -66,6 +77,12 @@ struct Found {
 pub struct Facts {
     /// Subscriptions that are served or filled.
     pub receivers: Vec<Receiver>,
+    /// Held units by source.
+    pub held: Vec<HeldPile>,
+    /// Sources that have a rhythm.
+    pub rhythms: Vec<RhythmRow>,
+    /// Since when the disk refuses writes.
+    pub disk_full_since_ms: Option<i64>,
 }
 
 /// What is known of one subscription.
@@ -75,22 +92,61 @@ pub struct Receiver {
     pub subscription: String,
     /// Why its binding is stopped.
     pub paused: Option<Pause>,
+    /// Its office is closed now.
+    pub closed: bool,
+    /// Its adapter is attached.
+    pub attached: bool,
     /// Units that wait for a human after a refusal.
     pub refused: Pile,
     /// Dead letters.
     pub dead: Pile,
+    /// Units that were put off, since anything ended: how many, since when, why.
+    pub put_off: Pile,
+    /// Something waits for it, and since when nothing moved: how many positions or units.
+    pub still: Pile,
+    /// When each support measure was accepted that has no outcome here, oldest first.
+    pub measures_ms: Vec<i64>,
+}
+
+/// From which age on things alarm.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// A parked unit counts as left alone.
+    pub parked_long: Duration,
+    /// A support measure counts as late.
+    pub protection: Duration,
+    /// A unit that a version is missing before counts as incomplete.
+    pub incomplete: Duration,
+    /// A receiver at which nothing moves counts as stalled, or its adapter as away.
+    pub still: Duration,
+    /// A receiver that puts everything off counts as down.
+    pub down: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            parked_long: limits::ALARM_PARKED_LONG,
+            protection: limits::ALARM_PROTECTION,
+            incomplete: limits::ALARM_INCOMPLETE,
+            still: limits::ALARM_STILL,
+            down: limits::ALARM_DOWN,
+        }
+    }
 }
 
 /// Alarms by name.
 pub type Standing = BTreeMap<Name, Alarm>;
 
 /// The alarms that stand. Those of `before` keep the time since which they do.
-pub fn standing(facts: &Facts, before: &Standing, now_ms: i64) -> Standing {
-    let mut found = Vec::new();
-    for rule in rules::ALL {
-        rule(facts, now_ms, &mut found);
-    }
-    let alarms = found.into_iter().map(|found| {
+pub fn standing(facts: &Facts, limits: &Limits, before: &Standing, now_ms: i64) -> Standing {
+    let look = rules::Look {
+        facts,
+        limits,
+        now_ms,
+    };
+    let found = rules::ALL.iter().flat_map(|rule| rule(&look));
+    let alarms = found.map(|found| {
         let known = before.get(&found.name).map(|alarm| alarm.since_ms);
         let since_ms = found.since_ms.or(known).unwrap_or(now_ms);
         let alarm = Alarm {

@@ -94,6 +94,13 @@ impl Position {
     }
 }
 
+/// True for an event that starts, changes or ends a support measure (支援措置): it overtakes
+/// everything else, and somebody is told when a receiver does not apply it in time.
+pub fn is_protection(event_type: &str) -> bool {
+    let name = event_type.rsplit('.').next();
+    name.is_some_and(|name| name.starts_with("SupportMeasure"))
+}
+
 /// Pseudonym of a subject: HMAC of municipality and 宛名番号 under the hub's own key, in hex.
 /// Safe in logs, metrics and operators' lists; the number itself is not.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

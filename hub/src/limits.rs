@@ -168,3 +168,17 @@ pub const RETENTION_BATCH: usize = 512;
 pub const RETENTION_HELD_WARNING: u64 = 50;
 /// The same, for one that has to be acted on: the log is about to keep more than it may.
 pub const RETENTION_HELD_CRITICAL: u64 = 90;
+/// Time within which a support measure (支援措置) must have an outcome at each receiver.
+pub const ALARM_PROTECTION: Duration = Duration::from_secs(5 * 60);
+/// Time that a unit may wait for a version that is missing before it.
+pub const ALARM_INCOMPLETE: Duration = Duration::from_secs(60);
+/// Time in which something must move at a receiver that has work.
+pub const ALARM_STILL: Duration = Duration::from_secs(5 * 60);
+/// Time that a receiver may put everything off.
+pub const ALARM_DOWN: Duration = Duration::from_secs(60);
+/// Support measures without an outcome that are looked at together, oldest first.
+pub const FOLLOWED_EVENTS_MAX: usize = 1_000;
+/// Shortest rhythm of a source.
+pub const SOURCE_RHYTHM_MIN: Duration = Duration::from_secs(1);
+/// Longest rhythm of a source: what comes once a year, with some room.
+pub const SOURCE_RHYTHM_MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);

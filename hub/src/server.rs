@@ -11,6 +11,7 @@ pub mod event_service;
 pub mod gate;
 pub mod registry;
 pub mod retention;
+pub mod room;
 pub mod runner;
 pub mod serve;
 pub mod status;

@@ -17,7 +17,9 @@ pub mod retention;
 pub mod sqlite;
 
 pub use acts::{ActRow, ActStore, NewAct, ParkedFilter};
-pub use alarms::{AlarmStore, Pile, Piles, StandingRow};
+pub use alarms::{
+    AlarmStore, Followed, HeldPile, Pile, Piles, RhythmRow, RhythmStore, StandingRow,
+};
 pub use delivery::{
     BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, Done, HistoryRow, OutcomeTally,
     ParkedRow, ParkedState, Pause, PausedBy, RunRow, SubscriptionRow, UnitKey,
@@ -70,11 +72,17 @@ pub enum StoreError {
 
 /// All roles of one backend.
 pub trait Store:
-    PublishStore + DeliveryStore + ActStore + ReplayStore + AlarmStore + RetentionStore
+    PublishStore + DeliveryStore + ActStore + ReplayStore + AlarmStore + RhythmStore + RetentionStore
 {
 }
 
 impl<T> Store for T where
-    T: PublishStore + DeliveryStore + ActStore + ReplayStore + AlarmStore + RetentionStore
+    T: PublishStore
+        + DeliveryStore
+        + ActStore
+        + ReplayStore
+        + AlarmStore
+        + RhythmStore
+        + RetentionStore
 {
 }

@@ -1,23 +1,48 @@
-//! `musubi source`: which product captures the events of a source, under which epoch.
+//! `musubi source`: which product captures a source's events, and how long it may be silent.
 //! A later binding fences the earlier one's publishes.
 //! Must never be run twice for one product without need: each run raises the epoch.
 //! Read next: `bind.rs`, the same for receivers.
 
 use anyhow::Result;
 use clap::Subcommand;
-use musubi_proto::hub::v1::BindSourceRequest;
+use musubi_proto::hub::v1::{BindSourceRequest, SetSourceRhythmRequest};
+use prost_types::Duration;
 use serde_json::json;
 
-use super::Act;
 use super::events::source_name;
+use super::{Act, age};
 use crate::client::{Access, Hub};
 use crate::output::{print, print_json};
+use crate::payload::{Defaulted, json_of};
 
 /// Sources of events.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SourceCommand {
     /// Start, or take over, the capture of a source by a product's adapter
     Bind(BindArgs),
+    /// Say how long a source may be silent before it alarms
+    #[command(
+        after_help = "The capture goes on. Without a rhythm a source may be silent for \
+ever.\n\nExamples:\n  musubi source rhythm --source 001 --every 24h --reason 'nightly files'\n  \
+musubi source rhythm --source 001 --none --reason 'no files over New Year'"
+    )]
+    Rhythm(RhythmArgs),
+}
+
+/// Arguments of `musubi source rhythm`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct RhythmArgs {
+    /// Source: 業務ID or full name
+    #[arg(long, value_name = "SOURCE")]
+    source: String,
+    /// Longest silence, such as 90m, 24h or 3d
+    #[arg(long, value_name = "AGE", value_parser = age, required_unless_present = "none")]
+    every: Option<Duration>,
+    /// No rhythm any more
+    #[arg(long, conflicts_with = "every")]
+    none: bool,
+    #[command(flatten)]
+    act: Act,
 }
 
 /// Arguments of `musubi source bind`.
@@ -40,7 +65,16 @@ pub(crate) struct BindArgs {
 impl SourceCommand {
     /// Runs it.
     pub(crate) async fn run(self, access: &Access) -> Result<()> {
-        let Self::Bind(args) = self;
+        match self {
+            Self::Bind(args) => args.run(access).await,
+            Self::Rhythm(args) => args.run(access).await,
+        }
+    }
+}
+
+impl BindArgs {
+    async fn run(self, access: &Access) -> Result<()> {
+        let args = self;
         let hub = access.connect().await?;
         let epoch = bind(&args, &hub, &access.municipality()?).await?;
         if access.json {
@@ -51,6 +85,37 @@ impl SourceCommand {
         print(&format!(
             "{} captures {} under epoch {epoch}\n",
             args.product, args.source
+        ))
+    }
+}
+
+impl RhythmArgs {
+    async fn run(self, access: &Access) -> Result<()> {
+        let hub = access.connect().await?;
+        let municipality = access.municipality()?;
+        let request = SetSourceRhythmRequest {
+            source: source_name(&self.source, &municipality),
+            municipality,
+            rhythm: self.every,
+            operator: self.act.operator,
+            reason: self.act.reason,
+        };
+        let what = format!("set the rhythm of source {}", self.source);
+        let answer = hub.admin().set_source_rhythm(request).await;
+        let answer = answer.map_err(hub.refused(what))?.into_inner();
+        if access.json {
+            let name = "musubi.hub.v1.SetSourceRhythmResponse";
+            return print_json(&json_of(name, &answer, Defaulted::Written)?);
+        }
+        let text = |rhythm: &Option<Duration>| match rhythm {
+            None => "none".to_owned(),
+            Some(rhythm) => format!("{} s", rhythm.seconds),
+        };
+        print(&format!(
+            "{}: rhythm {}, before {}\n",
+            self.source,
+            text(&answer.after),
+            text(&answer.before)
         ))
     }
 }

@@ -1,7 +1,7 @@
 //! Rules of alarms, one by one.
 
 use super::*;
-use crate::limits::ALARM_PARKED_LONG;
+use crate::limits::*;
 use crate::store::PausedBy;
 
 const NOW: i64 = 1_800_000_000_000;
@@ -25,12 +25,21 @@ fn receiver() -> Receiver {
 fn of_receiver(receiver: Receiver) -> Facts {
     Facts {
         receivers: vec![receiver],
+        ..Facts::default()
     }
+}
+
+fn ms(limit: Duration) -> i64 {
+    limit.as_millis() as i64
+}
+
+fn look(facts: &Facts, before: &Standing, now_ms: i64) -> Standing {
+    standing(facts, &Limits::default(), before, now_ms)
 }
 
 /// Kinds with count and age.
 fn seen(facts: &Facts) -> Vec<(Kind, u64, i64)> {
-    let alarms = standing(facts, &Standing::new(), NOW);
+    let alarms = look(facts, &Standing::new(), NOW);
     let alarms = alarms.values();
     alarms
         .map(|alarm| (alarm.name.kind, alarm.count, NOW - alarm.since_ms))
@@ -57,18 +66,18 @@ fn a_stop_alarms_by_who_stopped_it_and_an_operators_words_are_not_repeated() {
             paused: Some(pause),
             ..receiver()
         });
-        let alarms = standing(&facts, &Standing::new(), NOW);
+        let alarms = look(&facts, &Standing::new(), NOW);
         let alarm = &alarms[&Name::of(kind, PENSION)];
         assert_eq!((alarm.reason.as_str(), alarm.since_ms), (reason, NOW));
         // It stands since it was first seen, however often it is looked at.
-        let later = standing(&facts, &alarms, NOW + 10_000);
+        let later = look(&facts, &alarms, NOW + 10_000);
         assert_eq!(later, alarms);
     }
 }
 
 #[test]
 fn a_refused_subject_alarms_at_once_and_again_when_it_is_left_alone() {
-    let long = ALARM_PARKED_LONG.as_millis() as i64;
+    let long = ms(ALARM_PARKED_LONG);
     for (age, expected) in [
         (0, vec![(Kind::SubjectParked, 2, 0)]),
         (long - 1, vec![(Kind::SubjectParked, 2, long - 1)]),
@@ -87,7 +96,7 @@ fn a_refused_subject_alarms_at_once_and_again_when_it_is_left_alone() {
 
 #[test]
 fn dead_letters_alarm_and_count_among_what_is_left_alone() {
-    let long = ALARM_PARKED_LONG.as_millis() as i64;
+    let long = ms(ALARM_PARKED_LONG);
     let facts = of_receiver(Receiver {
         refused: pile(1, 5),
         dead: pile(3, long),
@@ -104,6 +113,114 @@ fn dead_letters_alarm_and_count_among_what_is_left_alone() {
 }
 
 #[test]
+fn a_measure_alarms_once_its_limit_is_over_also_at_a_receiver_that_is_closed_or_stopped() {
+    let late = ms(ALARM_PROTECTION);
+    let pause = Pause {
+        by: PausedBy::Operator,
+        reason: "night".to_owned(),
+    };
+    let facts = |ages: &[i64]| {
+        of_receiver(Receiver {
+            closed: true,
+            paused: Some(pause.clone()),
+            measures_ms: ages.iter().map(|age| NOW - age).collect(),
+            ..receiver()
+        })
+    };
+    let stopped = (Kind::StoppedByOperator, 1, 0);
+    assert_eq!(seen(&facts(&[late - 1])), [stopped]);
+    let alarm = (Kind::ProtectionLate, 2, late + 7);
+    assert_eq!(seen(&facts(&[late + 7, late, 3])), [stopped, alarm]);
+}
+
+#[test]
+fn a_source_alarms_when_it_is_silent_for_its_rhythm() {
+    let facts = |age_ms| Facts {
+        rhythms: vec![RhythmRow {
+            source: "urn:jp:lg:142042:system:001".to_owned(),
+            rhythm_ms: 1_000,
+            heard_ms: NOW - age_ms,
+        }],
+        ..Facts::default()
+    };
+    assert_eq!(seen(&facts(999)), []);
+    assert_eq!(seen(&facts(1_000)), [(Kind::SourceSilent, 1, 1_000)]);
+    assert_eq!(seen(&facts(-5_000)), [], "the clock was set back");
+}
+
+#[test]
+fn held_units_alarm_at_once_when_refused_and_after_a_while_when_something_is_missing() {
+    let limit = ms(ALARM_INCOMPLETE);
+    let facts = |age_ms| Facts {
+        held: [true, false]
+            .map(|refused| HeldPile {
+                source: "urn:jp:lg:142042:system:001".to_owned(),
+                refused,
+                pile: pile(4, age_ms),
+            })
+            .to_vec(),
+        ..Facts::default()
+    };
+    let refused = |age| (Kind::HeldRefused, 4, age);
+    assert_eq!(seen(&facts(limit - 1)), [refused(limit - 1)]);
+    let missing = (Kind::Incomplete, 4, limit);
+    assert_eq!(seen(&facts(limit)), [refused(limit), missing]);
+}
+
+#[test]
+fn work_at_which_nothing_moves_alarms_unless_the_receiver_may_not_run() {
+    let limit = ms(ALARM_STILL);
+    let facts = |attached, closed, age_ms| {
+        of_receiver(Receiver {
+            attached,
+            closed,
+            still: pile(9, age_ms),
+            ..receiver()
+        })
+    };
+    assert_eq!(seen(&facts(true, false, limit - 1)), []);
+    assert_eq!(
+        seen(&facts(true, false, limit)),
+        [(Kind::Stalled, 9, limit)]
+    );
+    assert_eq!(
+        seen(&facts(false, false, limit)),
+        [(Kind::AdapterAway, 9, limit)]
+    );
+    assert_eq!(seen(&facts(true, true, limit)), []);
+}
+
+#[test]
+fn a_receiver_that_puts_everything_off_alarms_unless_it_is_stopped() {
+    let limit = ms(ALARM_DOWN);
+    let down = |age_ms| Receiver {
+        attached: true,
+        put_off: pile(5, age_ms),
+        ..receiver()
+    };
+    assert_eq!(seen(&of_receiver(down(limit - 1))), []);
+    let alarm = (Kind::ReceiverDown, 5, limit);
+    assert_eq!(seen(&of_receiver(down(limit))), [alarm]);
+    let stopped = Receiver {
+        paused: Some(Pause {
+            by: PausedBy::Hub,
+            reason: "SAME_REFUSAL".to_owned(),
+        }),
+        ..down(limit)
+    };
+    assert_eq!(seen(&of_receiver(stopped)), [(Kind::BindingStopped, 1, 0)]);
+}
+
+#[test]
+fn a_full_disk_alarms() {
+    let facts = Facts {
+        disk_full_since_ms: Some(NOW - 3),
+        ..Facts::default()
+    };
+    assert_eq!(seen(&facts), [(Kind::DiskFull, 1, 3)]);
+}
+
+#[test]
 fn what_appears_and_what_goes_is_said_once() {
     let refused = |count| {
         of_receiver(Receiver {
@@ -112,8 +229,8 @@ fn what_appears_and_what_goes_is_said_once() {
         })
     };
     let nothing = Standing::new();
-    let one = standing(&refused(1), &nothing, NOW);
-    let two = standing(&refused(2), &one, NOW);
+    let one = look(&refused(1), &nothing, NOW);
+    let two = look(&refused(2), &one, NOW);
     let names = |(new, gone): (Vec<&Alarm>, Vec<&Alarm>)| (new.len(), gone.len());
     assert_eq!(names(changes(&nothing, &one)), (1, 0));
     assert_eq!(names(changes(&one, &two)), (0, 0), "more of it is not new");

@@ -1,5 +1,5 @@
 //! How much each kind of alarm matters, and what to do next.
-//! Said to operators by `AdminService.ListAlarms`, in lines of the log, in gauges.
+//! Said to operators by `AdminService.ListAlarms` and in lines of the log.
 //! Must never name a person, nor anything but commands that there are.
 //! Read next: `docs/specs/alarms.md`.
 
@@ -12,8 +12,18 @@ pub fn severity(kind: Kind) -> Severity {
     match kind {
         Kind::Unspecified => Severity::Unspecified,
         Kind::StoppedByOperator => Severity::Info,
-        Kind::SubjectParked => Severity::Warning,
-        Kind::BindingStopped | Kind::ParkedLong | Kind::DeadLetter => Severity::Error,
+        Kind::SubjectParked
+        | Kind::HeldRefused
+        | Kind::Incomplete
+        | Kind::AdapterAway
+        | Kind::ReceiverDown => Severity::Warning,
+        Kind::BindingStopped
+        | Kind::ParkedLong
+        | Kind::DeadLetter
+        | Kind::ProtectionLate
+        | Kind::SourceSilent
+        | Kind::Stalled
+        | Kind::DiskFull => Severity::Error,
     }
 }
 
@@ -36,5 +46,27 @@ pub fn advice(kind: Kind) -> &'static str {
         Kind::DeadLetter => {
             "find out why the product never took it, then `musubi parked retry` or `skip`"
         }
+        Kind::ProtectionLate => {
+            "the product does not withhold yet what it must: tell its office now, then see \
+             `musubi subscriptions` and `musubi parked list`"
+        }
+        Kind::SourceSilent => {
+            "see whether the source's product hands out files and its adapter runs; `musubi \
+             source rhythm` changes how long it may be silent"
+        }
+        Kind::HeldRefused => "`musubi held list`, then `musubi held resubmit` with a correction",
+        Kind::Incomplete => {
+            "a version or a file before them is missing: `musubi held list`, then have the source \
+             send it"
+        }
+        Kind::Stalled => {
+            "the adapter is attached and answers nothing: look at its log and its product, then \
+             start it again"
+        }
+        Kind::AdapterAway => "start the adapter: `musubi adapter run`; everything waits in order",
+        Kind::ReceiverDown => {
+            "the product puts everything off: see whether it is up; it is tried again by itself"
+        }
+        Kind::DiskFull => "make room on the hub's disk; nothing that was acknowledged is lost",
     }
 }

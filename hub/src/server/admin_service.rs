@@ -15,8 +15,9 @@ use musubi_proto::hub::v1::{
     ListReplaysRequest, ListReplaysResponse, ListSubscriptionsRequest, ListSubscriptionsResponse,
     OutcomeCounts, PausedBy as WirePausedBy, ResumeRequest, ResumeResponse, RetryParkedRequest,
     RetryParkedResponse, SetDeliverySettingsRequest, SetDeliverySettingsResponse,
-    SkipParkedRequest, SkipParkedResponse, StartReplayRequest, StartReplayResponse,
-    StopReplayRequest, StopReplayResponse, StopRequest, StopResponse, Subscription,
+    SetSourceRhythmRequest, SetSourceRhythmResponse, SkipParkedRequest, SkipParkedResponse,
+    StartReplayRequest, StartReplayResponse, StopReplayRequest, StopReplayResponse, StopRequest,
+    StopResponse, Subscription,
 };
 use tonic::{Code, Request, Response, Status};
 
@@ -38,6 +39,7 @@ mod parked;
 mod repair;
 mod replays;
 mod settings;
+mod sources;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -263,6 +265,16 @@ impl AdminService for Admin {
         let town = self.town(&request, &request.get_ref().municipality).await?;
         let answer = settings::set(&town, request.into_inner()).await?;
         Ok(Response::new(answer))
+    }
+
+    async fn set_source_rhythm(
+        &self,
+        request: Request<SetSourceRhythmRequest>,
+    ) -> Result<Response<SetSourceRhythmResponse>, Status> {
+        let town = self.town(&request, &request.get_ref().municipality).await?;
+        Ok(Response::new(
+            sources::set_rhythm(&self.0, &town, request.into_inner()).await?,
+        ))
     }
 
     async fn list_held(

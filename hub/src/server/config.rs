@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::auth::line;
+use crate::alarms::Limits;
 use crate::limits::RETENTION_PERIOD;
 use crate::retention::Keep;
 
@@ -41,6 +42,9 @@ pub struct Config {
     /// Time between two looks at what may be forgotten; no key of the file.
     #[serde(skip)]
     pub retention_period: Duration,
+    /// From which age on things alarm; not of the file: tests cannot wait for days.
+    #[serde(skip)]
+    pub alarms: Limits,
 }
 
 impl Default for Config {
@@ -56,6 +60,7 @@ impl Default for Config {
             history_days: None,
             index_days: None,
             retention_period: RETENTION_PERIOD,
+            alarms: Limits::default(),
         }
     }
 }

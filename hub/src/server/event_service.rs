@@ -31,7 +31,7 @@ use crate::limits::{
 use crate::log::{ReadLimit, Record};
 use crate::publish::candidate::{Candidate, Refused};
 use crate::publish::control::event_of;
-use crate::publish::sequencer::{Answer, Batch, Broken, Entry};
+use crate::publish::sequencer::{Answer, Batch, Broken, Entry, PublishError};
 use crate::publish::validate::validate_unit;
 use crate::store::{CaptureState, NewAct};
 use crate::telemetry;
@@ -256,7 +256,13 @@ async fn publish(
         capture_epoch: claims_epoch.then_some(request.capture_epoch),
     };
     crash::point("publish.validated");
-    let mut decided = town.sequencer.publish(batch).await?.into_iter();
+    let source = batch.source.clone();
+    let decided = town.sequencer.publish(batch).await;
+    if decided.as_ref().is_err_and(PublishError::is_full) {
+        hub.commons.room.refused(now_ms());
+    }
+    let mut decided = decided?.into_iter();
+    town.heard(&source);
     let answers: Vec<UnitAnswer> = answers
         .into_iter()
         .filter_map(|answer| answer.or_else(|| decided.next().map(wire_answer)))

@@ -25,6 +25,7 @@ mod closing;
 mod commit;
 mod due;
 mod edit;
+mod health;
 mod missed;
 mod parked;
 mod payload;
@@ -36,6 +37,7 @@ mod settings;
 mod view;
 
 pub use edit::{EditOrder, apply as apply_edit};
+pub use health::Health;
 pub use missed::{Ask as MissedAsk, Missed, missed};
 pub use payload::{Payload, Replay};
 pub use repair::{Repair, RepairAsk, RepairError, RepairReport};
@@ -60,6 +62,8 @@ pub struct Shared {
     pub protected: watch::Receiver<Arc<HashSet<Subject>>>,
     /// Pseudonyms.
     pub pseudonyms: Pseudonyms,
+    /// Whether the disk has room.
+    pub room: Arc<super::room::Room>,
     /// Epoch of this owner.
     pub owner_epoch: u64,
     /// Told the id of a filling subscription that has ended.
@@ -165,6 +169,7 @@ impl Runner {
             shared,
             row,
             session: None,
+            health: Health::default(),
             next_session: 1,
             past,
             filled_before_cut: false,
@@ -191,6 +196,8 @@ struct State {
     shared: Shared,
     row: SubscriptionRow,
     session: Option<Session>,
+    /// How the receiver answered, over its sessions.
+    health: Health,
     next_session: u64,
     past: Past,
     /// No filling subscription of the serving binding is open any more.
@@ -237,6 +244,9 @@ async fn run(mut state: State, mut queue: mpsc::Receiver<Command>, stop: Cancell
             () = tokio::time::sleep(wait) => {}
         }
         if let Err(error) = state.work().await {
+            if let StepError::Store(StoreError::Full { .. }) = error {
+                state.shared.room.refused(now_ms());
+            }
             report(&state.row.id, &error);
             state.drop_session();
             tokio::time::sleep(crate::limits::RETRY_BASE).await;
@@ -369,7 +379,7 @@ impl State {
             .as_mut()
             .filter(|session| session.number == number)
         {
-            session.receipt(receipt, now);
+            session.receipt(receipt, now, &mut self.health);
         }
     }
 

@@ -177,6 +177,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         grants,
         pseudonyms: Pseudonyms::new(pseudonym_key(&config.data)?),
         rules: Arc::new(rules),
+        room: Arc::default(),
+        alarm_limits: config.alarms,
         stop: stop.child_token(),
     };
     let listener = TcpListener::bind(config.listen)

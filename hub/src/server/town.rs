@@ -11,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::registry::GrantVersions;
+use super::room::Room;
 use super::runner::{Command, Overview, Past, Runner, Shared};
 use super::status::{Failure, not_found};
+use crate::alarms::Limits;
 use crate::event::{Municipality, Position, Pseudonyms, Stream};
 use crate::grants::GrantTable;
 use crate::log::EventLog;
@@ -47,6 +49,10 @@ pub struct Commons {
     pub pseudonyms: Pseudonyms,
     /// What is kept, and how it is looked after.
     pub rules: Arc<super::retention::Rules>,
+    /// Whether the disk has room.
+    pub room: Arc<Room>,
+    /// From which age on things alarm.
+    pub alarm_limits: Limits,
     /// Ends everything.
     pub stop: CancellationToken,
 }
@@ -70,9 +76,9 @@ pub struct Town {
     commons: Commons,
     shared: Shared,
     runners: Runners,
-    last_alarms: alarms::Last,
     /// One change of bindings at a time, and none while the log is trimmed.
     changing: Arc<tokio::sync::Mutex<()>>,
+    looks: alarms::Looks,
 }
 
 /// What a cut did.
@@ -119,6 +125,7 @@ impl Town {
             grants: grants_seen,
             protected: protected_seen,
             pseudonyms: commons.pseudonyms.clone(),
+            room: commons.room.clone(),
             owner_epoch,
             filled,
         };
@@ -153,8 +160,8 @@ impl Town {
             commons,
             shared,
             runners,
-            last_alarms: alarms::Last::default(),
             changing,
+            looks: alarms::Looks::default(),
         };
         town.renew_grants().await?;
         Ok(town)

@@ -27,8 +27,8 @@ struct State {
     delivered: delivery::Delivered,
     acted: acts::Acted,
     replays: Vec<crate::store::ReplayRow>,
-    standing: HashMap<Municipality, Vec<crate::store::StandingRow>>,
     kept: HashMap<(Municipality, Stream), Position>,
+    alarmed: alarms::Alarmed,
 }
 
 impl MemoryStore {

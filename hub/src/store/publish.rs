@@ -216,6 +216,8 @@ pub struct PublishDelta {
     pub snapshots: Vec<SnapshotMark>,
     /// Support measures; a mark whose version is not above the stored one changes nothing.
     pub protection: Vec<ProtectionMark>,
+    /// Placed events that each receiver has to apply within a limit.
+    pub follow: Vec<super::Followed>,
     /// How far each stream of the log is committed: the next start reads on from there.
     pub tail: Vec<(Stream, Position)>,
 }

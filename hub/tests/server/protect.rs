@@ -14,7 +14,7 @@ const NO_FLAG: Capabilities = Capabilities {
     ..FLAG
 };
 
-fn started(name: &str, version: u32) -> musubi_proto::hub::v1::Event {
+pub(crate) fn started(name: &str, version: u32) -> musubi_proto::hub::v1::Event {
     let pool = musubi_proto::descriptor_pool();
     let descriptor = pool.get_message_by_name(STARTED).unwrap();
     let mut json = serde_json::Deserializer::from_str(EXAMPLE);

@@ -15,12 +15,14 @@ use super::protection;
 use super::{Answer, Batch, ControlPlace, Entry, Parts, PublishError};
 use crate::clock::now_ms;
 use crate::event::seal::Sealed;
-use crate::event::{Event, Position, Stream, Subject, Unit};
+use crate::event::{Event, Position, Stream, Subject, Unit, is_protection};
 use crate::log::{NewRecord, RecordKind};
 use crate::publish::candidate::Candidate;
 use crate::publish::control::{Change, Control};
 use crate::publish::source_rules::{OpenHeld, View};
-use crate::store::{Claim, HeldRow, HeldState, Placed, PublishDelta, SnapshotMark, VersionOf};
+use crate::store::{
+    Claim, Followed, HeldRow, HeldState, Placed, PublishDelta, SnapshotMark, VersionOf,
+};
 
 /// Publishes batches one after the other in one group commit per source.
 pub(super) async fn publish(
@@ -358,6 +360,15 @@ pub(super) async fn note(
     delta
         .protection
         .extend(protection::marks(&event.claim.subject, &event.event));
+    if is_protection(&event.claim.event_type) {
+        delta.follow.push(Followed {
+            id: event.claim.id.clone(),
+            event_type: event.claim.event_type.clone(),
+            stream,
+            position,
+            at_ms: event.claim.published_ms,
+        });
+    }
     if event.snapshot && stream == Stream::Bulk {
         delta
             .snapshots

@@ -63,6 +63,8 @@ impl Stage {
                 period: Duration::from_secs(1),
                 data: folder.path().to_owned(),
             }),
+            room: Arc::default(),
+            alarm_limits: crate::alarms::Limits::default(),
             stop: CancellationToken::new(),
         };
         let keeper = Keeper {

@@ -11,11 +11,11 @@
 
 use std::sync::Arc;
 
-use super::payload::{is_protection, key};
+use super::payload::key;
 use super::reader::{Item, ReadUnit, Route, assemble};
 use super::{State, StepError};
 use crate::engine::{Input, Work};
-use crate::event::Stream;
+use crate::event::{Stream, is_protection};
 use crate::limits::{AHEAD_UNITS_MAX, READ_BYTES_MAX, READ_RECORDS_MAX};
 use crate::log::ReadLimit;
 use crate::server::runner::Payload;

@@ -10,10 +10,10 @@
 //!  start │ filled by the filling subscription │
 //! ```
 
-use super::payload::{is_protection, key};
+use super::payload::key;
 use super::reader::{Item, ReadUnit, Route, assemble};
 use super::{State, StepError};
-use crate::event::{Position, Stream};
+use crate::event::{Position, Stream, is_protection};
 use crate::limits::{PAGE_DEFAULT, READ_BYTES_MAX, READ_RECORDS_MAX};
 use crate::log::ReadLimit;
 use crate::store::{Cursor, DeliveryDelta, UnitKey};

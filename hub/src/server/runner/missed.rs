@@ -9,11 +9,11 @@ use std::ops::RangeInclusive;
 use musubi_proto::hub::v1::{DeliveredUnit, MissedUnit, Mode, Outcome, UnitScope};
 use prost::Message;
 
-use super::payload::{Payload, Replay, is_protection, key};
+use super::payload::{Payload, Replay, key};
 use super::reader::{Item, Route, assemble};
 use super::replay::read_again;
 use super::{Shared, StepError};
-use crate::event::{Event, Position, Stream, Unit};
+use crate::event::{Event, Position, Stream, Unit, is_protection};
 use crate::limits::{PAGE_MAX, READ_BYTES_MAX, READ_RECORDS_MAX};
 use crate::log::ReadLimit;
 use crate::project::Receiver;

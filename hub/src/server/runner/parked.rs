@@ -9,10 +9,10 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::State;
-use super::payload::{Payload, is_protection};
+use super::payload::Payload;
 use super::reader::Route;
 use crate::engine::{Input, Work};
-use crate::event::{Stream, Subject, Unit};
+use crate::event::{Stream, Subject, Unit, is_protection};
 use crate::limits::{PAGE_MAX, RETRY_UNITS_MAX};
 use crate::store::{ParkedRow, ParkedState, StoreError, UnitKey};
 

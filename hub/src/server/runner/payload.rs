@@ -169,14 +169,6 @@ impl AfterImage for Arc<Payload> {
     }
 }
 
-/// The protection events (支援措置) that overtake everything else.
-pub(super) fn is_protection(event_type: &str) -> bool {
-    event_type
-        .rsplit('.')
-        .next()
-        .is_some_and(|name| name.starts_with("SupportMeasure"))
-}
-
 /// Names one deliverable.
 pub(super) fn key(stream: Stream, sequence: u64, member: u32) -> UnitKey {
     UnitKey {

@@ -9,10 +9,10 @@ use prost::Message;
 
 use musubi_proto::hub::v1::UnitScope;
 
-use super::payload::{Payload, is_protection, key};
+use super::payload::{Payload, key};
 use super::{DeliveryDelta, Shared, State, StepError};
 use crate::engine::{Input, UnitIn, Work};
-use crate::event::{Event, Position, Stream, Subject};
+use crate::event::{Event, Position, Stream, Subject, is_protection};
 use crate::grants::GrantTable;
 use crate::limits::{READ_BYTES_MAX, READ_RECORDS_MAX};
 use crate::log::{ReadLimit, Record, RecordKind};

@@ -15,12 +15,12 @@ use std::sync::Arc;
 use musubi_proto::hub::v1::{Outcome, UnitScope};
 
 use super::edit::CORRECTED;
-use super::payload::{Payload, Replay, is_protection, key};
+use super::payload::{Payload, Replay, key};
 use super::reader::Route;
 use super::{Shared, State, StepError};
 use crate::clock::now_ms;
 use crate::engine::{Input, Work};
-use crate::event::{Event, Position, Stream, Subject};
+use crate::event::{Event, Position, Stream, Subject, is_protection};
 use crate::limits::{PAYLOAD_BYTES_MAX, REPLAY_PAGE, WINDOW_UNITS};
 use crate::log::{LogError, ReadLimit};
 use crate::publish::control::event_of;

@@ -18,7 +18,8 @@ use tonic::Code;
 
 use super::payload::Payload;
 use super::settings::{Serving, millis};
-use super::{AttachAsk, Past, State};
+use super::{AttachAsk, Health, Past, State};
+use crate::clock::now_ms;
 use crate::engine::{Answered, Decision, Delivery, Engine, Input, Refusal, Resume};
 use crate::event::{Position, Stream};
 use crate::limits::{
@@ -279,7 +280,7 @@ impl Session {
     }
 
     /// Takes a receipt; one for an unknown delivery changes nothing.
-    pub(super) fn receipt(&mut self, receipt: &Receipt, now: i64) {
+    pub(super) fn receipt(&mut self, receipt: &Receipt, now: i64, health: &mut Health) {
         let Some((delivery, keys, attempt)) = self.sent.remove(&receipt.delivery_id) else {
             if let Some(place) = self.late.iter().position(|id| *id == receipt.delivery_id) {
                 self.late.remove(place);
@@ -291,6 +292,7 @@ impl Session {
         crash::point("deliver.receipt");
         attempt.answered(receipt);
         let answers = answers(receipt, &keys);
+        health.answered(answers.iter().map(|(_, answer)| answer), now_ms());
         self.step(Input::Receipt { delivery, answers }, now);
     }
 

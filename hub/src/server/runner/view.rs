@@ -3,7 +3,7 @@
 //! Must never hold personal data.
 //! Read next: `server/admin_service.rs`.
 
-use super::State;
+use super::{Health, State};
 use crate::event::Stream;
 use crate::store::SubscriptionRow;
 use musubi_proto::hub::v1::UnitScope;
@@ -19,6 +19,10 @@ pub struct Overview {
     pub in_flight: u64,
     /// Log positions (live and bulk) before which something is not done.
     pub lag: u64,
+    /// Deliverables in memory.
+    pub open: u64,
+    /// How the receiver answered.
+    pub health: Health,
     /// Last sequences (live and bulk) that were given, and how units are taken; `None` when no
     /// adapter is attached.
     pub given: Option<([u64; 2], UnitScope)>,
@@ -50,6 +54,8 @@ impl State {
                 .as_ref()
                 .map_or(0, |s| s.engine.leased() as u64),
             lag,
+            open: self.session.as_ref().map_or(0, |s| s.engine.open() as u64),
+            health: self.health.clone(),
             given: self.session.as_ref().map(|session| {
                 let last = |stream| session.engine.frontier(stream).sequence.saturating_sub(1);
                 (Stream::ALL.map(last), session.scope)

@@ -1,21 +1,45 @@
-//! The look for what is wrong: gathers the facts, has them judged, says what appeared and went.
+//! The look for what is wrong: has the facts judged, says what appeared and went.
 //! Run once in a named period for each municipality, and whenever an operator asks.
-//! Must never write on the way of an event, nor wait for a runner that does not answer.
-//! Read next: `alarms.rs`, `store/alarms.rs`.
+//! Must never write on the way of an event, nor say the same alarm twice.
+//! Read next: `server/town/alarms/facts.rs`, `alarms.rs`, `store/alarms.rs`.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Town;
-use crate::alarms::{self, Alarm, Facts, Kind, Name, Receiver, Standing};
+use crate::alarms::{self, Alarm, Kind, Name, Standing};
 use crate::clock::now_ms;
 use crate::event::Municipality;
-use crate::limits::{ALARM_ASK, ALARM_PERIOD};
-use crate::server::runner::Overview;
+use crate::limits::ALARM_PERIOD;
 use crate::store::{StandingRow, StoreError};
 use crate::telemetry;
 
-/// What stood at the last look; `None` before the first of this process.
-pub(super) type Last = tokio::sync::Mutex<Option<Standing>>;
+use facts::Still;
+
+mod facts;
+
+/// What the looks keep between them.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    /// One look at a time.
+    last: tokio::sync::Mutex<Last>,
+    /// When each source was heard since the last look, in milliseconds since 1970.
+    heard: Mutex<HashMap<String, i64>>,
+}
+
+impl Looks {
+    fn heard(&self) -> MutexGuard<'_, HashMap<String, i64>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Last {
+    /// What stood; `None` before the first look of this process.
+    standing: Option<Standing>,
+    /// Subscriptions with work at which nothing moved.
+    still: HashMap<String, Still>,
+}
 
 /// Looks until the hub stops.
 pub(crate) fn watch(town: Arc<Town>) {
@@ -41,64 +65,51 @@ impl Town {
     /// # Errors
     /// When the store cannot be read.
     pub async fn alarms(&self) -> Result<Vec<Alarm>, StoreError> {
-        let mut last = self.last_alarms.lock().await;
-        let before = match last.take() {
-            Some(before) => before,
-            None => self.stored_alarms().await?,
-        };
-        let facts = match self.facts().await {
-            Ok(facts) => facts,
-            Err(error) => {
-                *last = Some(before);
-                return Err(error);
-            }
-        };
-        let now = alarms::standing(&facts, &before, now_ms());
-        let (new, gone) = alarms::changes(&before, &now);
+        let mut last = self.looks.last.lock().await;
+        if last.standing.is_none() {
+            last.standing = Some(self.stored_alarms().await?);
+        }
+        let Last { standing, still } = &mut *last;
+        let before = standing.get_or_insert_default();
+        let facts = self.facts(before, still).await?;
+        let now = alarms::standing(&facts, &self.commons.alarm_limits, before, now_ms());
+        let (new, gone) = alarms::changes(before, &now);
         telemetry::alarms(&self.municipality, &now, &new, &gone);
-        if !new.is_empty() || !gone.is_empty() {
-            let rows = now.values().map(row_of).collect();
-            let noted = self.commons.store.put_standing(&self.municipality, rows);
-            if let Err(error) = noted.await {
-                // They stand all the same; only a restart would take them for new.
+        let full = facts.disk_full_since_ms.is_some();
+        if !new.is_empty() || !gone.is_empty() || full {
+            self.note(&now).await;
+        }
+        let alarms = now.values().cloned().collect();
+        *before = now;
+        Ok(alarms)
+    }
+
+    /// Notes that a source published something.
+    pub(crate) fn heard(&self, source: &str) {
+        let mut heard = self.looks.heard();
+        match heard.get_mut(source) {
+            Some(at_ms) => *at_ms = now_ms(),
+            None => drop(heard.insert(source.to_owned(), now_ms())),
+        }
+    }
+
+    /// Keeps what stands for the next process; while the disk is full, this is also how it is
+    /// found to have room again.
+    async fn note(&self, now: &Standing) {
+        let tried_ms = now_ms();
+        let store = &self.commons.store;
+        let rows = now.values().map(row_of).collect();
+        match store.put_standing(&self.municipality, rows).await {
+            Ok(()) => self.commons.room.written(tried_ms),
+            // They stand all the same; only a restart would take them for new.
+            Err(error) => {
+                if let StoreError::Full { .. } = error {
+                    self.commons.room.refused(tried_ms);
+                }
                 let error: &dyn std::error::Error = &error;
                 tracing::warn!(error, "alarms were not noted");
             }
         }
-        let alarms = now.values().cloned().collect();
-        *last = Some(now);
-        Ok(alarms)
-    }
-
-    async fn facts(&self) -> Result<Facts, StoreError> {
-        let asked = tokio::time::timeout(ALARM_ASK, self.overviews()).await;
-        let overviews = asked.unwrap_or_else(|_| {
-            tracing::warn!("the runners did not answer in time; alarms may be missing");
-            Vec::new()
-        });
-        let mut facts = Facts::default();
-        for row in self.rows().await? {
-            if row.closed {
-                continue;
-            }
-            let known = overviews.iter().find(|overview| overview.row.id == row.id);
-            let receiver = self.receiver(&row.id, known).await?;
-            facts.receivers.push(Receiver {
-                paused: row.binding().and_then(|binding| binding.paused.clone()),
-                ..receiver
-            });
-        }
-        Ok(facts)
-    }
-
-    async fn receiver(&self, id: &str, _known: Option<&Overview>) -> Result<Receiver, StoreError> {
-        let piles = self.commons.store.piles(id).await?;
-        Ok(Receiver {
-            subscription: id.to_owned(),
-            refused: piles.refused,
-            dead: piles.dead,
-            ..Receiver::default()
-        })
     }
 
     /// What stood when the former process looked last.
@@ -108,7 +119,7 @@ impl Town {
     }
 }
 
-/// Name of a municipality's alarm among those of all.
+/// Place of a municipality's alarm among those of all.
 pub(crate) fn place(m: &Municipality, alarm: &Alarm) -> String {
     let Name {
         kind,

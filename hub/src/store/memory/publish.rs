@@ -312,6 +312,9 @@ impl PublishStore for MemoryStore {
         m: &Municipality,
         delta: PublishDelta,
     ) -> Result<Vec<String>, StoreError> {
+        let mut delta = delta;
+        let follow = std::mem::take(&mut delta.follow);
+        self.lock().alarmed.follow(m, follow);
         Ok(self.write(m, |published| published.commit(delta)))
     }
 

@@ -155,3 +155,13 @@ CREATE TABLE alarm (
   source TEXT NOT NULL, since_ms INTEGER NOT NULL,
   PRIMARY KEY (municipality, kind, subscription, source)
 ) WITHOUT ROWID;
+CREATE TABLE followed (
+  municipality TEXT NOT NULL, id TEXT NOT NULL, type TEXT NOT NULL, stream INTEGER NOT NULL,
+  position INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+  PRIMARY KEY (municipality, id)
+) WITHOUT ROWID;
+CREATE TABLE rhythm (
+  municipality TEXT NOT NULL, source TEXT NOT NULL, rhythm_ms INTEGER NOT NULL,
+  heard_ms INTEGER NOT NULL,
+  PRIMARY KEY (municipality, source)
+) WITHOUT ROWID;

@@ -12,9 +12,10 @@ use crate::log::{Bounds, Capabilities, Kept, LogError, NewRecord};
 use crate::store::publish::claim_durability;
 use crate::store::{
     ActRow, ActStore, AlarmStore, Before, CaptureState, Claim, DeliveryDelta, DeliveryStore,
-    Durability, Forgotten, HadEvent, HistoryRow, IndexedEvent, Known, NewAct, ParkedFilter,
-    ParkedRow, Piles, PublishDelta, ReplayProgress, ReplayRow, ReplayStore, RetentionStore, RunRow,
-    Selected, Selection, SnapshotMark, StandingRow, SubscriptionRow, UnitKey,
+    Durability, Followed, Forgotten, HadEvent, HeldPile, HistoryRow, IndexedEvent, Known, NewAct,
+    ParkedFilter, ParkedRow, Piles, PublishDelta, ReplayProgress, ReplayRow, ReplayStore,
+    RetentionStore, RhythmRow, RhythmStore, RunRow, Selected, Selection, SnapshotMark, StandingRow,
+    SubscriptionRow, UnitKey,
 };
 
 /// Where the hub dies.
@@ -343,6 +344,47 @@ impl AlarmStore for DyingStore {
     }
 
     async fn put_standing(&self, _: &Municipality, _: Vec<StandingRow>) -> Result<(), StoreError> {
+        not_asked()
+    }
+
+    async fn held_piles(&self, _: &Municipality) -> Result<Vec<HeldPile>, StoreError> {
+        not_asked()
+    }
+
+    async fn followed(&self, _: &Municipality, _: usize) -> Result<Vec<Followed>, StoreError> {
+        not_asked()
+    }
+
+    async fn open_followed(
+        &self,
+        _: &Municipality,
+        _: &str,
+        _: usize,
+    ) -> Result<Vec<Followed>, StoreError> {
+        not_asked()
+    }
+
+    async fn unfollow(&self, _: &Municipality, _: &[String]) -> Result<(), StoreError> {
+        not_asked()
+    }
+}
+
+#[async_trait]
+impl RhythmStore for DyingStore {
+    async fn rhythms(&self, _: &Municipality) -> Result<Vec<RhythmRow>, StoreError> {
+        not_asked()
+    }
+
+    async fn put_rhythm(
+        &self,
+        _: &Municipality,
+        _: RhythmRow,
+        _: NewAct,
+    ) -> Result<(), StoreError> {
+        not_asked()
+    }
+
+    async fn heard(&self, _: &Municipality, _: &[(String, i64)]) -> Result<(), StoreError> {
         not_asked()
     }
 }

@@ -8,6 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::{held_id, held_number, state_number};
 use crate::event::{Municipality, Position, Stream};
+use crate::store::sqlite::alarms::follow;
 use crate::store::sqlite::{json_list, rows};
 use crate::store::{
     Claim, HeldKind, HeldState, NewHeld, Placed, ProtectionMark, PublishDelta, SnapshotMark,
@@ -324,6 +325,7 @@ pub(super) async fn apply(
         held_ids.push(held_id(hold(connection, m, held).await?));
     }
     put_protection(connection, m, &delta.protection).await?;
+    follow(connection, m, &delta.follow).await?;
     for mark in &delta.snapshots {
         mark_snapshot(connection, m, mark).await?;
     }
