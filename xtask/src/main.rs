@@ -3,6 +3,7 @@
 //! Must never depend on another crate of the workspace, so that it is ready within a second.
 //! Read next: `suite.rs` (the steps of a test run), `tools.rs` (what they need), `programs.rs`.
 
+mod mutants;
 mod programs;
 mod steps;
 mod suite;
@@ -26,6 +27,7 @@ Commands:
   tools             Only install what the tests need (into .tools/, and Debian packages)
   faults [ARGS]...  Harm a running hub row by row and judge it; arguments go to the program
   bench [ARGS]...   Measure a release build; arguments go to the program
+  mutants [ARGS]... Break engine and projection on purpose; arguments go to cargo-mutants
   help              Print this text
 
 `test` runs these steps in order and stops at the first that fails:
@@ -36,6 +38,7 @@ Examples:
   cargo xtask faults A1 --count 200 --seed 7
   cargo xtask faults --all --report reports
   cargo xtask faults --help
+  cargo xtask mutants --re 'Engine<P>::settle'
 
 Exit status: 0 all passed, 1 something failed, 2 wrong usage.
 ";
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         ("faults", rest) => {
             in_workspace(|workspace| programs::run(workspace, Program::Faults, rest))
         }
+        ("mutants", rest) => in_workspace(|workspace| mutants::run(workspace, rest)),
         ("bench", rest) => in_workspace(|workspace| programs::run(workspace, Program::Bench, rest)),
         (unknown, _) => return wrong_usage("cargo xtask", unknown),
     };

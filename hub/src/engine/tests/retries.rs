@@ -248,6 +248,7 @@ fn a_set_aside_unit_counts_on_until_it_is_a_dead_letter() {
         assert_eq!(seen.due.len(), 1);
         assert_eq!(seen.attempts.len(), 1);
         rounds += 1;
+        assert!(rounds < RETRY_ATTEMPTS_MAX, "it is never given up");
         let seen = bench.step(back(vec![work(live(1), &["A"])]));
         assert_eq!(seen.delivered, [[live(1)]]);
         bench.step(Input::Credits(1));

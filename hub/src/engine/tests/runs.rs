@@ -351,7 +351,8 @@ fn a_run_of_a_former_engine_is_read_to_its_end_however_full_the_window_is() {
 
 #[test]
 fn a_run_of_a_former_engine_opens_the_window_of_its_own_stream_alone() {
-    let mut bench = former_batch(vec![live(1), live(2)]);
+    let far = 2 * WINDOW_UNITS as u64;
+    let mut bench = former_batch(vec![live(far), live(far + 1)]);
     for place in 0..WINDOW_UNITS {
         bench.bulk(&[&format!("S{place}")]);
     }
