@@ -53,8 +53,9 @@ const FILE_POINTS: &[&str] = &[
     "file.before_manifest",
     "file.manifest_written",
 ];
+const CAPTURE_POINTS: &[&str] = &["capture.translated", "capture.answered"];
 const TABLE_POINTS: &[&str] = &["sql.before_commit", "sql.committed"];
-/// Files of the town; harms beyond them happen while the snapshot and former files are delivered.
+/// Files of the town. Each harm needs one, so a further town is played for further harms.
 const FILES: usize = 12;
 
 /// The hub, the registry's adapter, and one product with its adapter.
@@ -226,54 +227,72 @@ pub(super) enum Journal {
 }
 
 async fn files_die(ctx: Ctx) -> Result<RowReport> {
-    let mut town = Town::start(&ctx.folder, ("026", "hinoki"), None).await?;
-    let deaths = die_at(&mut town, &ctx, FILE_POINTS).await?;
-    let ledger = town.stage.folder("hinoki/data")?.join("hinoki.db");
-    town.finish(deaths, Journal::Ledger(ledger)).await
+    let mut report = RowReport::default();
+    let mut dice = Dice::new(ctx.seed);
+    for (ctx, points) in towns(&ctx, FILE_POINTS)? {
+        let mut town = Town::start(&ctx.folder, ("026", "hinoki"), None).await?;
+        let deaths = die_at(&mut town, &ctx, &points, &mut dice).await?;
+        let ledger = town.stage.folder("hinoki/data")?.join("hinoki.db");
+        report.add(town.finish(deaths, Journal::Ledger(ledger)).await?);
+    }
+    Ok(report)
 }
 
 async fn tables_die(ctx: Ctx) -> Result<RowReport> {
-    let database = format!("sqlite://{}", ctx.folder.join("momiji.db").display());
-    let mut town = Town::start(&ctx.folder, ("024", "momiji"), Some(database.clone())).await?;
-    let deaths = die_at(&mut town, &ctx, TABLE_POINTS).await?;
-    town.finish(deaths, Journal::Units(database)).await
+    let mut report = RowReport::default();
+    let mut dice = Dice::new(ctx.seed);
+    for (ctx, points) in towns(&ctx, TABLE_POINTS)? {
+        let database = format!("sqlite://{}", ctx.folder.join("momiji.db").display());
+        let mut town = Town::start(&ctx.folder, ("024", "momiji"), Some(database.clone())).await?;
+        let deaths = die_at(&mut town, &ctx, &points, &mut dice).await?;
+        report.add(town.finish(deaths, Journal::Units(database)).await?);
+    }
+    Ok(report)
+}
+
+/// Each point so often as told, spread over towns; each town with a folder of its own.
+fn towns(ctx: &Ctx, points: &[&'static str]) -> Result<Vec<(Ctx, Vec<&'static str>)>> {
+    let all = points.iter().copied().cycle();
+    let all: Vec<_> = all.take(points.len() * ctx.count as usize).collect();
+    let mut towns = Vec::new();
+    for (number, points) in all.chunks(FILES).enumerate() {
+        let ctx = ctx.within(&format!("town-{number}"));
+        std::fs::create_dir_all(&ctx.folder).context("make the folder of a town")?;
+        towns.push((ctx, points.to_vec()));
+    }
+    Ok(towns)
 }
 
 /// The other half of A2: the registry's adapter dies around a publish.
 pub async fn capture_dies(ctx: Ctx) -> Result<RowReport> {
-    let database = format!("sqlite://{}", ctx.folder.join("momiji.db").display());
-    std::fs::create_dir_all(&ctx.folder).context("make the folder of the captured town")?;
-    let mut town = Town::start(&ctx.folder, ("024", "momiji"), Some(database.clone())).await?;
-    let mut deaths = 0;
-    for _ in 0..ctx.count {
-        for point in ["capture.translated", "capture.answered"] {
+    let mut report = RowReport::default();
+    for (ctx, points) in towns(&ctx, CAPTURE_POINTS)? {
+        let database = format!("sqlite://{}", ctx.folder.join("momiji.db").display());
+        let mut town = Town::start(&ctx.folder, ("024", "momiji"), Some(database.clone())).await?;
+        let out = ctx.folder.join("out");
+        for point in &points {
             town.capture.kill()?;
-            let armed = (CRASH_AT.to_owned(), point.to_owned());
+            let armed = (CRASH_AT.to_owned(), (*point).to_owned());
             let stage = Stage::new(&ctx.folder).with_environment(&[armed]);
-            town.capture = stage.registry_adapter(&town.hub.url(), &ctx.folder.join("out"))?;
+            town.capture = stage.registry_adapter(&town.hub.url(), &out)?;
             town.next_file()?;
             let capture = &mut town.capture;
             wait_until(PATIENCE, point, async || Ok(capture.ended()?.is_some())).await?;
-            deaths += 1;
         }
+        town.capture = town.stage.registry_adapter(&town.hub.url(), &out)?;
+        let deaths = points.len() as u64;
+        report.add(town.finish(deaths, Journal::Units(database)).await?);
     }
-    let out = ctx.folder.join("out");
-    town.capture = town.stage.registry_adapter(&town.hub.url(), &out)?;
-    town.finish(deaths, Journal::Units(database)).await
+    Ok(report)
 }
 
-async fn die_at(town: &mut Town, ctx: &Ctx, points: &[&str]) -> Result<u64> {
-    let mut dice = Dice::new(ctx.seed);
-    let mut deaths = 0;
-    for _ in 0..ctx.count {
-        for point in points {
-            let died = town.dies(point, 1 + dice.below(2)).await;
-            died.with_context(|| format!("seed {}", ctx.seed))?;
-            deaths += 1;
-        }
+async fn die_at(town: &mut Town, ctx: &Ctx, points: &[&str], dice: &mut Dice) -> Result<u64> {
+    for point in points {
+        let died = town.dies(point, 1 + dice.below(2)).await;
+        died.with_context(|| format!("seed {}", ctx.seed))?;
     }
     town.start_adapter(musubi()?)?;
-    Ok(deaths)
+    Ok(points.len() as u64)
 }
 
 async fn database_fails(ctx: Ctx) -> Result<RowReport> {
