@@ -147,6 +147,13 @@ pub(crate) fn lock_file(data: &Path) -> io::Result<File> {
     options.open(data.join(LOCK))
 }
 
+/// Waits for the end of a step of trimming; no further one begins while the lock is held.
+async fn lock_against_trimming(data: &Path) -> io::Result<File> {
+    let file = lock_file(data)?;
+    let locked = tokio::task::spawn_blocking(move || file.lock_shared().map(|()| file));
+    locked.await.map_err(io::Error::other)?
+}
+
 /// Copies the data folder of a hub, running or not, and reads the copy through.
 ///
 /// # Errors
@@ -155,7 +162,7 @@ pub async fn backup(data: &Path, out: &Path) -> Result<Manifest, BackupError> {
     let key = fs::read(data.join(KEY)).map_err(|error| unusable(&data.join(KEY), error))?;
     make_empty(out)?;
     // While they are copied, nothing is trimmed that the copied store still points at.
-    let lock = lock_file(data).and_then(|file| file.lock_shared().map(|()| file));
+    let lock = lock_against_trimming(data).await;
     let lock = lock.map_err(|error| unusable(data, error))?;
     // The store first: a log that is ahead is what a crash leaves, and recovery knows it.
     copy_database(&data.join(STORE), &out.join(STORE)).await?;

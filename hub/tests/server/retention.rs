@@ -9,10 +9,12 @@ use musubi_proto::hub::v1::{
     Event, FetchMissedRequest, GetCaseRequest, GetEventRequest, ListEventsRequest, Outcome,
     ReplaySelection, StartReplayRequest, Stream,
 };
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use tonic::Code;
 
 use super::parked::{refuse, retry};
-use super::stage::{Adapter, Hub, TOWN, failed, ids, moved, unit, until};
+use super::stage::{Adapter, Hub, TOWN, failed, ids, moved, refused, unit, until};
 
 const PENSION: &str = "142042/026";
 
@@ -203,6 +205,112 @@ async fn a_parked_event_is_delivered_from_its_copy_when_the_log_has_it_no_longer
         (counts.applied, counts.rejected, counts.waiting) == (5, 0, 0)
     })
     .await;
+    hub.stop().await;
+}
+
+/// Makes everything in the files of a stopped hub older by days.
+async fn age(folder: &Path, days: i64) {
+    let data = folder.join("data");
+    // The seal says that nobody changed the store since the stop.
+    std::fs::remove_file(data.join("store.sqlite.sealed")).unwrap();
+    let ms = days * 24 * 60 * 60 * 1_000;
+    for (file, change) in [
+        (
+            "log.sqlite",
+            format!("UPDATE record SET at_s = at_s - {ms} / 1000"),
+        ),
+        (
+            "store.sqlite",
+            format!("UPDATE event SET published_ms = published_ms - {ms}"),
+        ),
+        (
+            "store.sqlite",
+            format!("UPDATE history SET at_ms = at_ms - {ms}"),
+        ),
+    ] {
+        let options = SqliteConnectOptions::new().filename(data.join(file));
+        let mut connection = options.connect().await.unwrap();
+        let change = sqlx::raw_sql(sqlx::AssertSqlSafe(change));
+        change.execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+}
+
+async fn is_known(hub: &Hub, id: &str) -> bool {
+    let ask = GetCaseRequest {
+        municipality: TOWN.to_owned(),
+        event_or_subject: id.to_owned(),
+        ..GetCaseRequest::default()
+    };
+    match hub.admin().get_case(ask).await {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(failed(&error).0, "NOT_FOUND");
+            false
+        }
+    }
+}
+
+#[tokio::test]
+async fn days_count_for_the_log_first_and_then_for_outcomes_and_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start(folder.path()).await;
+    hub.bind("026", "hinoki").await;
+    let mut hinoki = Adapter::attach(&hub, "026", "hinoki").await;
+    let (old, next) = applied(&hub, &mut hinoki, &CHANGES).await;
+    hub.stop().await;
+    age(folder.path(), 3).await;
+    let days = |history_days| Config {
+        retention_days: Some(2),
+        history_days,
+        index_days: history_days,
+        retention_period: Duration::from_millis(5),
+        ..Config::default()
+    };
+    let hub = Hub::configured(folder.path(), days(None)).await;
+    let mut hinoki = Adapter::attach(&hub, "026", "hinoki").await;
+    trimmed_to(&hub, next).await;
+    let (young, _) = applied(&hub, &mut hinoki, &[("0000000002", 2)]).await;
+    assert!(is_known(&hub, &old[0].id).await);
+    hub.stop().await;
+    let hub = Hub::configured(folder.path(), days(Some(2))).await;
+    until("the old ids are forgotten", || async {
+        let known = is_known(&hub, &old[0].id).await || is_known(&hub, &old[2].id).await;
+        (!known).then_some(())
+    })
+    .await;
+    assert_eq!(first(&hub).await, next, "what is young stays");
+    assert!(is_known(&hub, &young[0].id).await);
+    // Without its id it is no duplicate any more; its version refuses it all the same.
+    let again = hub.publish(vec![unit(vec![old[2].clone()])]).await;
+    assert_eq!(refused(&again[0]).0, "VERSION_REUSED");
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn a_trimmed_log_is_backed_up_and_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = forgetful(folder.path()).await;
+    hub.bind("026", "hinoki").await;
+    let mut hinoki = Adapter::attach(&hub, "026", "hinoki").await;
+    let (events, next) = applied(&hub, &mut hinoki, &CHANGES).await;
+    trimmed_to(&hub, next).await;
+    let (copy, data) = (folder.path().join("copy"), folder.path().join("data"));
+    let manifest = musubi_hub::backup::backup(&data, &copy).await.unwrap();
+    let live = manifest.streams.iter().find(|entry| entry.stream == "live");
+    assert_eq!(live.map(|entry| entry.first), Some(next));
+    hub.stop().await;
+    let again = folder.path().join("again");
+    std::fs::create_dir(&again).unwrap();
+    let restored = musubi_hub::backup::restore(&copy, &again.join("data"), Some(&data)).await;
+    assert!(restored.unwrap().missing.is_empty());
+    let hub = forgetful(&again).await;
+    assert_eq!(first(&hub).await, next);
+    let known = hub.publish(vec![unit(vec![events[0].clone()])]).await;
+    assert!(matches!(&known[0].answer, Some(Answer::Accepted(known)) if known.duplicate));
+    let mut hinoki = Adapter::attach(&hub, "026", "hinoki").await;
+    applied(&hub, &mut hinoki, &[("0000000009", 1)]).await;
+    trimmed_to(&hub, next + 1).await;
     hub.stop().await;
 }
 

@@ -18,6 +18,8 @@ use crate::load::Taker;
 use crate::row::{Ctx, Row, RowReport};
 use crate::scene::{PATIENCE, PRODUCT, SYSTEM, Scene, dying, receiver_of};
 
+mod trimming;
+
 /// Points of publishing and of delivery, in the order in which an event meets them.
 pub const POINTS: &[&str] = &[
     "publish.received",
@@ -58,7 +60,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "A9",
-        what: "the hub dies while it makes, opens or recovers its files; a file is of a newer version",
+        what: "the hub dies while it makes, opens, recovers or trims its files; a file is of a newer version",
         accept: "it opens again, I1–I6: 0; a newer file is refused in one line",
         count: 20,
         run: |ctx| Box::pin(dies_while_opening(ctx)),
@@ -113,7 +115,7 @@ async fn dies_at_points(ctx: Ctx) -> Result<RowReport> {
 async fn dies_while_opening(ctx: Ctx) -> Result<RowReport> {
     let mut deaths = 0;
     for place in OPENINGS {
-        deaths += dies_once(&ctx, place)?;
+        deaths += dies_once(&ctx, place, &[])?;
     }
     let mut scene = Scene::start(&ctx.folder, PRODUCT).await?;
     let taker = Taker::start(scene.client.clone(), SYSTEM, PRODUCT);
@@ -124,13 +126,16 @@ async fn dies_while_opening(ctx: Ctx) -> Result<RowReport> {
         scene.hub.restart_as(dying("publish.flushed", 3)?).await?;
         scene.hub_died().await?;
         for place in ["open.opened:1", "open.opened:2", "open.recovering:1"] {
-            deaths += dies_once(&ctx, place)?;
+            deaths += dies_once(&ctx, place, &[])?;
         }
         scene.hub.restart().await?;
         scene.end(source).await?;
     }
     scene.settle().await?;
     let mut report = scene.finish(deaths, receiver_of(&taker)).await?;
+    let (deaths, wrong) = trimming::dies_while_trimming(&ctx, &mut scene, &taker).await?;
+    report.injected += deaths;
+    report.violations.extend(wrong);
     scene.hub.process().stop()?;
     for file in ["log.sqlite", "store.sqlite"] {
         let refused = newer_file_is_refused(&ctx, file).await;
@@ -143,17 +148,17 @@ async fn dies_while_opening(ctx: Ctx) -> Result<RowReport> {
 }
 
 /// A hub that dies before it listens.
-fn dies_once(ctx: &Ctx, place: &str) -> Result<u64> {
+fn dies_once(ctx: &Ctx, place: &str, options: &[&str]) -> Result<u64> {
     let (point, times) = place.split_once(':').context("a place is point:times")?;
-    let mut hub = opening(ctx, dying(point, times.parse()?)?)?;
+    let mut hub = opening(ctx, dying(point, times.parse()?)?, options)?;
     let status = hub.wait(PATIENCE)?;
     ensure!(!status.success(), "the hub did not die at {place}");
     Ok(1)
 }
 
-fn opening(ctx: &Ctx, mut command: std::process::Command) -> Result<Process> {
+fn opening(ctx: &Ctx, mut command: std::process::Command, options: &[&str]) -> Result<Process> {
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]);
-    command.arg(ctx.folder.join("hub"));
+    command.arg(ctx.folder.join("hub")).args(options);
     Process::spawn("opening", command, &ctx.folder.join("run"))
 }
 
@@ -169,7 +174,7 @@ async fn newer_file_is_refused(ctx: &Ctx, file: &str) -> Result<()> {
     sqlx::query("PRAGMA user_version = 9999")
         .execute(&mut connection)
         .await?;
-    let mut hub = opening(ctx, musubi_e2e::process::musubi()?)?;
+    let mut hub = opening(ctx, musubi_e2e::process::musubi()?, &[])?;
     let status = hub.wait(PATIENCE)?;
     let said = hub.tail(1);
     let back = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {version}"));

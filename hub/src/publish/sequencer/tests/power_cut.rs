@@ -10,6 +10,7 @@ use sqlx::{Connection, SqliteConnection};
 use super::accept::{measure, snapshot};
 use super::faults::Disk;
 use super::*;
+use crate::store::RetentionStore;
 
 /// What recovery has to bring back to the last row. The capture cursor is not among it: where it
 /// is taken back the source sends again.
@@ -262,4 +263,22 @@ async fn a_large_correction_closes_what_it_corrects_after_a_power_cut() {
     assert!(plugged.desk.try_publish(asked).await.is_err());
     plugged.cut().await;
     assert!(plugged.desk.held(HeldState::Refused).await.is_empty());
+}
+
+/// As a keeper trims: the store notes it first, and a cut takes nothing back from before that.
+#[tokio::test]
+async fn what_was_trimmed_is_known_after_a_power_cut() {
+    let mut plugged = Plugged::new().await;
+    let entries = || batch(vec![direct("e1", "A", 1), direct("e2", "A", 2)]);
+    plugged.desk.try_publish(entries()).await.unwrap();
+    let (m, live) = (town(), Stream::Live);
+    let next = plugged.desk.log.bounds(&m, live).await.unwrap().next;
+    plugged.desk.store.keep_from(&m, live, next).await.unwrap();
+    plugged.desk.log.trim(&m, live, next).await.unwrap();
+    plugged.cut().await;
+    assert_eq!(plugged.desk.store.kept_from(&m, live).await.unwrap(), next);
+    let again = plugged.desk.try_publish(entries()).await.unwrap();
+    assert_eq!(said(again), [Said::Duplicate, Said::Duplicate]);
+    let later = plugged.desk.publish(vec![direct("e3", "A", 3)]).await;
+    assert!(matches!(later[..], [Said::Accepted]), "{later:?}");
 }
