@@ -10,8 +10,6 @@
 //!             └ held: the slowest cursor, the last complete snapshot, a replay that runs
 //! ```
 
-use std::fmt;
-
 use crate::event::Position;
 use crate::limits::{RETENTION_HELD_CRITICAL, RETENTION_HELD_WARNING};
 use crate::log::Kept;
@@ -105,27 +103,14 @@ fn before_ms(days: Option<u32>, now_ms: i64) -> Option<i64> {
 }
 
 /// Who needs the log from a position on.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Who {
-    /// A subscription by its cursor.
+    /// A subscription: by its cursor, or by a replay that runs and may reach back to the beginning.
     Subscription(String),
-    /// A source by its last complete snapshot, or by its first one on its way.
-    Snapshot(String),
-    /// A replay that runs: it may reach back to the beginning.
-    Replay(String),
+    /// A source: by its last complete snapshot, or by its first one on its way.
+    Source(String),
     /// The store, which has not committed it.
     Store,
-}
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Who::Subscription(id) => write!(f, "the cursor of subscription `{id}`"),
-            Who::Snapshot(source) => write!(f, "the last complete snapshot of `{source}`"),
-            Who::Replay(id) => write!(f, "the replay `{id}`"),
-            Who::Store => write!(f, "the store's committed tail"),
-        }
-    }
 }
 
 /// A need of one stream.

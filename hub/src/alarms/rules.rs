@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::{Facts, Found, Kind, Limits, Name, Receiver};
+use crate::retention::{Held, Who};
 use crate::store::{PausedBy, Pile};
 
 /// What a rule looks at.
@@ -66,6 +67,7 @@ pub(super) const ALL: &[Rule] = &[
     adapter_away,
     receiver_down,
     disk_full,
+    log_held,
 ];
 
 /// A stopped binding sends nothing; when no operator wanted it, somebody has to act.
@@ -202,4 +204,27 @@ fn disk_full(look: &Look<'_>) -> Vec<Found> {
         since_ms,
     });
     found.into_iter().collect()
+}
+
+/// The log cannot be trimmed, and will soon keep more than it may.
+fn log_held(look: &Look<'_>) -> Vec<Found> {
+    let found = look.facts.log_held.iter().filter_map(|(who, percent)| {
+        let kind = match Held::of(*percent) {
+            Held::Little => return None,
+            Held::Warning => Kind::LogHeld,
+            Held::Critical => Kind::LogOverdue,
+        };
+        let name = match who {
+            Who::Subscription(id) => Name::of(kind, id),
+            Who::Source(source) => Name::of_source(kind, source),
+            Who::Store => Name::of(kind, ""),
+        };
+        Some(Found {
+            name,
+            reason: String::new(),
+            count: *percent,
+            since_ms: None,
+        })
+    });
+    found.collect()
 }

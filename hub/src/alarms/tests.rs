@@ -247,3 +247,32 @@ fn every_kind_has_its_weight_and_its_advice() {
         assert!(!advice(kind).is_empty(), "{kind:?}");
     }
 }
+
+#[test]
+fn who_holds_half_of_the_log_alarms_and_louder_when_it_is_nearly_all() {
+    let source = "urn:jp:lg:142042:system:001";
+    let subscription = || Who::Subscription(PENSION.to_owned());
+    for (percent, kind) in [
+        (49, None),
+        (50, Some(Kind::LogHeld)),
+        (89, Some(Kind::LogHeld)),
+        (90, Some(Kind::LogOverdue)),
+        (250, Some(Kind::LogOverdue)),
+    ] {
+        let facts = Facts {
+            log_held: [
+                (subscription(), percent),
+                (Who::Source(source.to_owned()), 51),
+            ]
+            .into(),
+            ..Facts::default()
+        };
+        let alarms = standing(&facts, &Limits::default(), &Standing::new(), NOW);
+        let about = |name: &Name| alarms.get(name).map(|alarm| alarm.count);
+        assert_eq!(about(&Name::of_source(Kind::LogHeld, source)), Some(51));
+        for one in [Kind::LogHeld, Kind::LogOverdue] {
+            let count = about(&Name::of(one, PENSION));
+            assert_eq!(count, (kind == Some(one)).then_some(percent), "{percent}");
+        }
+    }
+}

@@ -16,14 +16,16 @@ pub fn severity(kind: Kind) -> Severity {
         | Kind::HeldRefused
         | Kind::Incomplete
         | Kind::AdapterAway
-        | Kind::ReceiverDown => Severity::Warning,
+        | Kind::ReceiverDown
+        | Kind::LogHeld => Severity::Warning,
         Kind::BindingStopped
         | Kind::ParkedLong
         | Kind::DeadLetter
         | Kind::ProtectionLate
         | Kind::SourceSilent
         | Kind::Stalled
-        | Kind::DiskFull => Severity::Error,
+        | Kind::DiskFull
+        | Kind::LogOverdue => Severity::Error,
     }
 }
 
@@ -66,6 +68,10 @@ pub fn advice(kind: Kind) -> &'static str {
         Kind::AdapterAway => "start the adapter: `musubi adapter run`; everything waits in order",
         Kind::ReceiverDown => {
             "the product puts everything off: see whether it is up; it is tried again by itself"
+        }
+        Kind::LogHeld | Kind::LogOverdue => {
+            "the log cannot forget what this needs: have the subscription served, stop its replay \
+             (`musubi replay`), or have the source send a new snapshot"
         }
         Kind::DiskFull => "make room on the hub's disk; nothing that was acknowledged is lost",
     }

@@ -8,7 +8,7 @@
 //!     └ nothing changes hands meanwhile: bindings, fillings and replays wait for the step ┘
 //! ```
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::event::{Municipality, Position, Stream};
 use crate::limits::{HISTORY_PERIOD, RETENTION_BATCH, RETENTION_STEP};
 use crate::log::{LogError, ReadLimit, RecordKind};
 use crate::publish::control::event_of;
-use crate::retention::{Held, Holder, Keep, Who};
+use crate::retention::{Holder, Keep, Who};
 use crate::store::{Before, StoreError};
 
 #[cfg(test)]
@@ -62,11 +62,10 @@ pub(super) fn start(commons: &Commons, m: &Municipality, changing: Arc<Mutex<()>
     if !commons.rules.keep.trims() {
         return;
     }
-    let mut keeper = Keeper {
+    let keeper = Keeper {
         commons: commons.clone(),
         m: m.clone(),
         changing,
-        told: HashMap::new(),
     };
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(keeper.commons.rules.period);
@@ -142,18 +141,86 @@ async fn forget(commons: &Commons) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Who holds the log, and how many percent of what it may keep it keeps because of them.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(super) async fn held(
+    commons: &Commons,
+    m: &Municipality,
+) -> Result<BTreeMap<Who, u64>, StoreError> {
+    let mut held = BTreeMap::new();
+    if !commons.rules.keep.trims() {
+        return Ok(held);
+    }
+    for stream in Stream::ALL {
+        // A log that does not answer is no word about who holds it.
+        let Ok(bounds) = commons.log.bounds(m, stream).await else {
+            continue;
+        };
+        let mut holders = holders(commons, m, stream, bounds.first).await?;
+        holders.retain(|holder| holder.from < bounds.next);
+        for Holder { who, from } in holders {
+            if let Ok(kept) = commons.log.kept_from(m, stream, from).await {
+                let share = commons.rules.keep.share(kept, now_ms());
+                let percent = held.entry(who).or_insert(share);
+                *percent = share.max(*percent);
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// Who needs what of a stream that begins with `first`.
+async fn holders(
+    commons: &Commons,
+    m: &Municipality,
+    stream: Stream,
+    first: Position,
+) -> Result<Vec<Holder>, StoreError> {
+    let store = &commons.store;
+    let mut holders = vec![Holder {
+        who: Who::Store,
+        from: store.committed_tail(m, stream).await?,
+    }];
+    let mut snapshots = BTreeMap::new();
+    for mark in store.snapshots(m).await? {
+        let from = match stream {
+            Stream::Live => mark.live_mark,
+            Stream::Bulk => mark.bulk_start,
+        };
+        // The last complete one; before there is one, the first that is on its way.
+        let known = snapshots.entry(mark.source).or_insert(from);
+        if mark.bulk_end.is_some() {
+            *known = from;
+        }
+    }
+    holders.extend(snapshots.into_iter().map(|(source, from)| Holder {
+        who: Who::Source(source),
+        from,
+    }));
+    for row in store.subscriptions(m).await? {
+        if row.closed {
+            continue;
+        }
+        let replay = store.running_replay(&row.id).await?;
+        let from = replay.map_or(row.cursor(stream).position, |_| first);
+        let who = Who::Subscription(row.id);
+        holders.push(Holder { who, from });
+    }
+    Ok(holders)
+}
+
 /// Keeps the log of one municipality.
 struct Keeper {
     commons: Commons,
     m: Municipality,
     /// Held by whoever binds, cuts or starts a replay.
     changing: Arc<Mutex<()>>,
-    /// Who was warned of, and how much it held.
-    told: HashMap<(Stream, Who), Held>,
 }
 
 impl Keeper {
-    async fn look(&mut self) -> Result<(), KeepError> {
+    async fn look(&self) -> Result<(), KeepError> {
         for stream in Stream::ALL {
             let before = self.commons.log.bounds(&self.m, stream).await?.first;
             let mut first = before;
@@ -168,7 +235,7 @@ impl Keeper {
                 tracing::info!(municipality, stream, first = first.0, "log.trimmed");
             }
         }
-        self.warn().await
+        Ok(())
     }
 
     /// Trims once; the new beginning, or `None` when nothing may go.
@@ -185,7 +252,7 @@ impl Keeper {
         if allowed <= first {
             return Ok(None);
         }
-        let holders = self.holders(stream, first).await?;
+        let holders = holders(&self.commons, &self.m, stream, first).await?;
         let held = holders.iter().map(|holder| holder.from).min();
         let up_to = held.map_or(allowed, |held| held.min(allowed));
         let up_to = self.unit_start(stream, up_to).await?;
@@ -229,47 +296,6 @@ impl Keeper {
         Ok(Position(first))
     }
 
-    /// Who needs what of a stream.
-    async fn holders(&self, stream: Stream, first: Position) -> Result<Vec<Holder>, StoreError> {
-        let (store, m) = (&self.commons.store, &self.m);
-        let mut holders = vec![Holder {
-            who: Who::Store,
-            from: store.committed_tail(m, stream).await?,
-        }];
-        let mut snapshots: HashMap<String, (bool, Position)> = HashMap::new();
-        for mark in store.snapshots(m).await? {
-            let complete = mark.bulk_end.is_some();
-            let from = match stream {
-                Stream::Live => mark.live_mark,
-                Stream::Bulk => mark.bulk_start,
-            };
-            // The last complete one; before there is one, the first that is on its way.
-            let known = snapshots.entry(mark.source).or_insert((complete, from));
-            if complete {
-                *known = (true, from);
-            }
-        }
-        holders.extend(snapshots.into_iter().map(|(source, (_, from))| Holder {
-            who: Who::Snapshot(source),
-            from,
-        }));
-        for row in store.subscriptions(m).await? {
-            if row.closed {
-                continue;
-            }
-            if let Some(replay) = store.running_replay(&row.id).await? {
-                holders.push(Holder {
-                    who: Who::Replay(replay.id),
-                    from: first,
-                });
-            }
-            let from = row.cursor(stream).position;
-            let who = Who::Subscription(row.id);
-            holders.push(Holder { who, from });
-        }
-        Ok(holders)
-    }
-
     /// The position of the first event of the unit that stands at a position: what is kept begins
     /// with a whole one.
     async fn unit_start(&self, stream: Stream, at: Position) -> Result<Position, LogError> {
@@ -283,37 +309,5 @@ impl Keeper {
         let group = event.and_then(event_of).and_then(|event| event.group);
         let before = group.map_or(0, |group| group.seq.saturating_sub(1));
         Ok(Position(at.0.saturating_sub(u64::from(before))))
-    }
-
-    /// Says who holds the log, each time that somebody holds more of it than before.
-    async fn warn(&mut self) -> Result<(), KeepError> {
-        let mut held = HashMap::new();
-        for stream in Stream::ALL {
-            let first = self.commons.log.bounds(&self.m, stream).await?.first;
-            for holder in self.holders(stream, first).await? {
-                let kept = self.commons.log.kept_from(&self.m, stream, holder.from);
-                let share = self.commons.rules.keep.share(kept.await?, now_ms());
-                let level = Held::of(share);
-                let key = (stream, holder.who);
-                let told = self.told.get(&key).copied().unwrap_or(Held::Little);
-                if level > told {
-                    let (municipality, stream, holder) =
-                        (self.m.as_str(), stream.name(), key.1.to_string());
-                    tracing::warn!(
-                        municipality,
-                        stream,
-                        holder,
-                        percent = share,
-                        "the log keeps this much of what it may because of one holder: serve or \
-                         close the subscription, stop the replay, or take a new snapshot"
-                    );
-                }
-                if level > Held::Little {
-                    held.insert(key, level);
-                }
-            }
-        }
-        self.told = held;
-        Ok(())
     }
 }

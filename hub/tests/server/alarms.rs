@@ -26,7 +26,7 @@ async fn alarms(hub: &Hub) -> Vec<Alarm> {
 }
 
 /// Waits until an alarm stands.
-async fn stands(hub: &Hub, kind: AlarmKind) -> Alarm {
+pub(crate) async fn stands(hub: &Hub, kind: AlarmKind) -> Alarm {
     until(kind.as_str_name(), || async {
         let alarms = alarms(hub).await;
         alarms.into_iter().find(|alarm| alarm.kind() == kind)
@@ -35,7 +35,7 @@ async fn stands(hub: &Hub, kind: AlarmKind) -> Alarm {
 }
 
 /// Waits until no alarm of a kind stands.
-async fn is_gone(hub: &Hub, kind: AlarmKind) {
+pub(crate) async fn is_gone(hub: &Hub, kind: AlarmKind) {
     until("the alarm goes", || async {
         let alarms = alarms(hub).await;
         alarms

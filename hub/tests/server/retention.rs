@@ -6,13 +6,14 @@ use std::time::Duration;
 use musubi_hub::server::Config;
 use musubi_proto::hub::v1::unit_answer::Answer;
 use musubi_proto::hub::v1::{
-    Event, FetchMissedRequest, GetCaseRequest, GetEventRequest, ListEventsRequest, Outcome,
-    ReplaySelection, StartReplayRequest, Stream,
+    AlarmKind, Event, FetchMissedRequest, GetCaseRequest, GetEventRequest, ListEventsRequest,
+    Outcome, ReplaySelection, StartReplayRequest, Stream,
 };
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use tonic::Code;
 
+use super::alarms::{is_gone, stands};
 use super::parked::{refuse, retry};
 use super::stage::{Adapter, Hub, TOWN, failed, ids, moved, refused, unit, until};
 
@@ -93,6 +94,9 @@ async fn a_receiver_that_was_never_there_gets_all_and_then_it_goes() {
     hub.stop().await;
     // The looks of two lives of the hub have passed.
     let hub = forgetful(folder.path()).await;
+    let held = stands(&hub, AlarmKind::LogOverdue).await;
+    assert_eq!(held.subscription, "142042/010");
+    assert!(held.count >= 90, "percent of one byte: {}", held.count);
     let mut kaede = Adapter::attach(&hub, "010", "kaede").await;
     let _hinoki = Adapter::attach(&hub, "026", "hinoki").await;
     let mut got = Vec::new();
@@ -109,6 +113,7 @@ async fn a_receiver_that_was_never_there_gets_all_and_then_it_goes() {
     assert!(first(&hub).await < next, "the last is not answered");
     kaede.apply(&last).await;
     trimmed_to(&hub, next).await;
+    is_gone(&hub, AlarmKind::LogOverdue).await;
     hub.stop().await;
 }
 

@@ -71,7 +71,6 @@ impl Stage {
             commons,
             m: town(),
             changing: Arc::default(),
-            told: HashMap::new(),
         };
         Self {
             _folder: folder,
@@ -339,15 +338,27 @@ async fn nothing_is_trimmed_while_a_backup_runs() {
 }
 
 #[tokio::test]
-async fn who_holds_the_log_is_told_once_a_level() {
+async fn who_holds_the_log_is_named_with_the_most_that_he_holds() {
     let mut stage = Stage::new().await;
-    stage.subscribe(PENSION, 1).await;
+    stage.subscribe(PENSION, 3).await;
+    stage.subscribe("142042/010", 6).await;
     stage.publish(Stream::Live, &[1; 5]).await;
+    stage.publish(Stream::Bulk, &[1; 2]).await;
+    stage.advance("142042/010", Stream::Bulk, 3).await;
+    stage.mark("registry", "a", (2, Some(2)), 6).await;
     stage.look().await;
-    let key = (Stream::Live, Who::Subscription(PENSION.to_owned()));
-    assert_eq!(stage.keeper.told.get(&key), Some(&Held::Critical));
-    assert_eq!(stage.keeper.told.len(), 1);
-    stage.advance(PENSION, Stream::Live, 6).await;
-    stage.look().await;
-    assert!(stage.keeper.told.is_empty());
+    let m = town();
+    let whole = stage.log().kept_from(&m, Stream::Live, Position(3)).await;
+    let whole = whole.unwrap().unwrap().bytes;
+    let rules = Arc::get_mut(&mut stage.keeper.commons.rules).unwrap();
+    rules.keep.log_bytes = Some(whole);
+    let held = held(&stage.keeper.commons, &town()).await.unwrap();
+    let held: Vec<_> = held.into_iter().collect();
+    let pension = Who::Subscription(PENSION.to_owned());
+    let registry = Who::Source("registry".to_owned());
+    assert_eq!(held, [(pension, 100), (registry, 34)]);
+    let rules = Arc::get_mut(&mut stage.keeper.commons.rules).unwrap();
+    rules.keep = Keep::default();
+    let held = super::held(&stage.keeper.commons, &town()).await.unwrap();
+    assert!(held.is_empty(), "what is kept for ever is held by nobody");
 }

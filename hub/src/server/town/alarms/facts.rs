@@ -9,6 +9,7 @@ use super::super::Town;
 use crate::alarms::{Facts, Kind, Name, Receiver, Standing};
 use crate::clock::now_ms;
 use crate::limits::{ALARM_ASK, FOLLOWED_EVENTS_MAX};
+use crate::server::retention;
 use crate::server::runner::Overview;
 use crate::store::{Followed, Pile, RhythmRow, StoreError, SubscriptionRow};
 
@@ -64,6 +65,7 @@ impl Town {
             held: self.commons.store.held_piles(&self.municipality).await?,
             rhythms: self.rhythms().await?,
             disk_full_since_ms: self.commons.room.refused_since_ms(),
+            log_held: retention::held(&self.commons, &self.municipality).await?,
         })
     }
 
