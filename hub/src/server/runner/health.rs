@@ -66,7 +66,10 @@ mod tests {
     fn what_is_put_off_counts_from_its_first_until_anything_ends() {
         let mut health = Health::default();
         health.answered([&put_off("UNREACHABLE")].into_iter(), 10);
-        health.answered([&put_off("TIMED_OUT"), &put_off("UNMAPPABLE")].into_iter(), 20);
+        health.answered(
+            [&put_off("TIMED_OUT"), &put_off("UNMAPPABLE")].into_iter(),
+            20,
+        );
         let expected = Health {
             answers: 3,
             put_off: 3,
