@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
-use crate::event::{Municipality, Pseudonyms, Stream, Subject};
+use crate::event::{Municipality, Position, Pseudonyms, Stream, Subject};
 use crate::limits::READS_PER_STEP;
 use crate::log::EventLog;
 use crate::schema::Schema;
@@ -114,8 +114,12 @@ pub enum Command {
     Refresh(oneshot::Sender<()>),
     /// Replays were started or stopped: look again.
     Replays,
-    /// Show the state.
-    Overview(Box<SubscriptionRow>, oneshot::Sender<Overview>),
+    /// Show the state, beside the ends of the log (live and bulk).
+    Overview(
+        Box<SubscriptionRow>,
+        [Position; 2],
+        oneshot::Sender<Overview>,
+    ),
 }
 
 /// What came before a runner.
@@ -220,8 +224,8 @@ struct State {
     replay: Option<replay::Job>,
     /// Replays were started or stopped, or the page under way is lost with its stream.
     look_for_replay: bool,
-    live_tail: watch::Receiver<crate::event::Position>,
-    bulk_tail: watch::Receiver<crate::event::Position>,
+    live_tail: watch::Receiver<Position>,
+    bulk_tail: watch::Receiver<Position>,
     started: Instant,
 }
 
@@ -365,9 +369,8 @@ impl State {
                 }
             }
             Command::Replays => self.look_for_replay = true,
-            Command::Overview(row, reply) => {
-                let overview = self.overview(*row).await;
-                drop(reply.send(overview));
+            Command::Overview(row, ends, reply) => {
+                drop(reply.send(self.overview(*row, ends)));
             }
         }
     }

@@ -211,13 +211,18 @@ impl Town {
     /// busy delays the answer by its own step and not by those of all the others.
     pub async fn overviews(&self) -> Vec<Overview> {
         let rows = self.rows().await.unwrap_or_default();
+        let mut ends = [Position::default(); 2];
+        for (stream, end) in Stream::ALL.into_iter().zip(&mut ends) {
+            let bounds = self.commons.log.bounds(&self.municipality, stream).await;
+            *end = bounds.map(|bounds| bounds.next).unwrap_or_default();
+        }
         let mut answers = Vec::with_capacity(rows.len());
         for row in rows {
             let Some(runner) = self.runner(&row.id) else {
                 continue;
             };
             let (reply, answer) = oneshot::channel();
-            let ask = Command::Overview(Box::new(row), reply);
+            let ask = Command::Overview(Box::new(row), ends, reply);
             if runner.commands.send(ask).await.is_ok() {
                 answers.push(answer);
             }

@@ -4,7 +4,7 @@
 //! Read next: `server/admin_service.rs`.
 
 use super::{Health, State};
-use crate::event::Stream;
+use crate::event::{Position, Stream};
 use crate::store::SubscriptionRow;
 use musubi_proto::hub::v1::UnitScope;
 
@@ -30,18 +30,11 @@ pub struct Overview {
 
 impl State {
     /// Adds to the row, as it stands in the store, what only the runner knows.
-    pub(super) async fn overview(&self, row: SubscriptionRow) -> Overview {
-        let m = &self.shared.municipality;
-        let mut lag = 0;
-        for stream in Stream::ALL {
-            let next = self
-                .shared
-                .log
-                .bounds(m, stream)
-                .await
-                .map_or(0, |bounds| bounds.next.0);
-            lag += next.saturating_sub(self.row.cursor(stream).position.0);
-        }
+    pub(super) fn overview(&self, row: SubscriptionRow, ends: [Position; 2]) -> Overview {
+        let behind =
+            |stream, end: Position| end.0.saturating_sub(self.row.cursor(stream).position.0);
+        let lags = Stream::ALL.into_iter().zip(ends);
+        let lag = lags.map(|(stream, end)| behind(stream, end)).sum();
         Overview {
             row,
             attached: self

@@ -125,75 +125,44 @@ pub(super) async fn subjects_of(
     Ok(names.into_iter().map(Subject).collect())
 }
 
-async fn bindings_of(
-    connection: &mut SqliteConnection,
-    subscription: &str,
-) -> Result<Vec<BindingRow>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT product, epoch, state, cut_live, cut_bulk, paused_by, paused, settings
-         FROM binding
-         WHERE subscription = $1 ORDER BY epoch",
-    )
-    .bind(subscription)
-    .fetch_all(connection)
-    .await?;
-    Ok(rows
-        .iter()
-        .map(|row| BindingRow {
-            product: row.get(0),
-            epoch: row.get::<i64, _>(1) as u64,
-            state: binding_state(row.get(2)),
-            cut: pair(row.get(3), row.get(4)),
-            paused: pause_of(row.get(5), row.get(6)),
-            settings: settings_of(subscription, row.get(7)),
-        })
-        .collect())
+fn binding_of(row: &SqliteRow) -> BindingRow {
+    BindingRow {
+        product: row.get("product"),
+        epoch: row.get::<i64, _>("epoch") as u64,
+        state: binding_state(row.get("state")),
+        cut: pair(row.get("cut_live"), row.get("cut_bulk")),
+        paused: pause_of(row.get("paused_by"), row.get("paused")),
+        settings: settings_of(row.get("subscription"), row.get("settings")),
+    }
 }
 
-async fn tally_of(
-    connection: &mut SqliteConnection,
-    subscription: &str,
-) -> Result<OutcomeTally, sqlx::Error> {
-    let mut tally = OutcomeTally::default();
-    let counts = sqlx::query("SELECT outcome, events FROM tally WHERE subscription = $1")
-        .bind(subscription)
-        .fetch_all(&mut *connection)
-        .await?;
-    for row in counts {
-        let events = row.get::<i64, _>(1) as u64;
-        match Outcome::try_from(row.get::<i64, _>(0) as i32) {
-            Ok(Outcome::Applied) => tally.applied += events,
-            Ok(Outcome::Duplicate) => tally.duplicate += events,
-            Ok(Outcome::NotRelevant) => tally.not_relevant += events,
-            Ok(Outcome::PendingReview) => tally.pending_review += events,
-            Ok(Outcome::Superseded | Outcome::SupersededBySwap) => tally.superseded += events,
-            Ok(Outcome::Skipped) => tally.skipped += events,
-            // A refusal counts as long as its events are parked.
-            _ => {}
-        }
+/// Adds a count of the outcomes. A refusal counts as long as its events are parked.
+fn count_done(tally: &mut OutcomeTally, row: &SqliteRow) {
+    let events = row.get::<i64, _>("events") as u64;
+    match Outcome::try_from(row.get::<i64, _>("outcome") as i32) {
+        Ok(Outcome::Applied) => tally.applied += events,
+        Ok(Outcome::Duplicate) => tally.duplicate += events,
+        Ok(Outcome::NotRelevant) => tally.not_relevant += events,
+        Ok(Outcome::PendingReview) => tally.pending_review += events,
+        Ok(Outcome::Superseded | Outcome::SupersededBySwap) => tally.superseded += events,
+        Ok(Outcome::Skipped) => tally.skipped += events,
+        _ => {}
     }
-    let parked =
-        sqlx::query("SELECT state, sum(events) FROM parked WHERE subscription = $1 GROUP BY state")
-            .bind(subscription)
-            .fetch_all(connection)
-            .await?;
-    for row in parked {
-        let events = row.get::<i64, _>(1) as u64;
-        match ParkedState::from_number(row.get(0)) {
-            ParkedState::Rejected | ParkedState::Dead => tally.rejected += events,
-            ParkedState::Waiting | ParkedState::Due => tally.waiting += events,
-        }
-    }
-    Ok(tally)
 }
 
-async fn subscription_from(
-    connection: &mut SqliteConnection,
-    m: &Municipality,
-    row: &SqliteRow,
-) -> Result<SubscriptionRow, sqlx::Error> {
-    let id: String = row.get("id");
-    Ok(SubscriptionRow {
+/// Adds a count of what is parked.
+fn count_parked(tally: &mut OutcomeTally, row: &SqliteRow) {
+    let events = row.get::<i64, _>("events") as u64;
+    match ParkedState::from_number(row.get("state")) {
+        ParkedState::Rejected | ParkedState::Dead => tally.rejected += events,
+        ParkedState::Waiting | ParkedState::Due => tally.waiting += events,
+    }
+}
+
+/// A subscription without its bindings and counts.
+fn subscription_of(m: &Municipality, row: &SqliteRow) -> SubscriptionRow {
+    SubscriptionRow {
+        id: row.get("id"),
         municipality: m.clone(),
         system: row.get("system"),
         live: Cursor {
@@ -207,11 +176,33 @@ async fn subscription_from(
         filled: row.get::<i64, _>("filled") == 1,
         until: pair(row.get("until_live"), row.get("until_bulk")),
         closed: row.get::<i64, _>("closed") == 1,
-        bindings: bindings_of(connection, &id).await?,
-        tally: tally_of(connection, &id).await?,
-        id,
-    })
+        bindings: Vec::new(),
+        tally: OutcomeTally::default(),
+    }
 }
+
+/// Adds what a row of another table says to its subscription.
+type Add = fn(&mut SubscriptionRow, &SqliteRow);
+
+/// What else belongs to a subscription: one query for all subscriptions of a municipality.
+const PARTS: [(&str, Add); 3] = [
+    (
+        "SELECT b.* FROM subscription s JOIN binding b ON b.subscription = s.id
+         WHERE s.municipality = $1 ORDER BY b.subscription, b.epoch",
+        |of, row| of.bindings.push(binding_of(row)),
+    ),
+    (
+        "SELECT t.* FROM subscription s JOIN tally t ON t.subscription = s.id
+         WHERE s.municipality = $1",
+        |of, row| count_done(&mut of.tally, row),
+    ),
+    (
+        "SELECT p.subscription, p.state, sum(p.events) AS events
+         FROM subscription s JOIN parked p ON p.subscription = s.id
+         WHERE s.municipality = $1 GROUP BY p.subscription, p.state",
+        |of, row| count_parked(&mut of.tally, row),
+    ),
+];
 
 #[async_trait]
 impl DeliveryStore for SqliteStore {
@@ -251,15 +242,19 @@ impl DeliveryStore for SqliteStore {
             .fetch_all(&mut *reader)
             .await
             .map_err(&failed)?;
-        let mut subscriptions = Vec::with_capacity(rows.len());
-        for row in &rows {
-            subscriptions.push(
-                subscription_from(&mut reader, m, row)
-                    .await
-                    .map_err(&failed)?,
-            );
+        let mut read: Vec<SubscriptionRow> =
+            rows.iter().map(|row| subscription_of(m, row)).collect();
+        for (statement, add) in PARTS {
+            let rows = sqlx::query(statement).bind(m.as_str());
+            for row in rows.fetch_all(&mut *reader).await.map_err(&failed)? {
+                let id: &str = row.get("subscription");
+                let place = read.binary_search_by(|of| of.id.as_str().cmp(id));
+                if let Some(of) = place.ok().and_then(|place| read.get_mut(place)) {
+                    add(of, &row);
+                }
+            }
         }
-        Ok(subscriptions)
+        Ok(read)
     }
 
     async fn put_subscription(&self, row: SubscriptionRow) -> Result<(), StoreError> {
