@@ -23,6 +23,8 @@ pub(crate) struct Defaults {
     pub(crate) source: Option<String>,
     /// Type of the events.
     pub(crate) event_type: Option<String>,
+    /// Held unit that they correct: sent twice, the same file is the same correction.
+    pub(crate) corrects: Option<String>,
 }
 
 fn descriptor(name: &str) -> Result<MessageDescriptor> {
@@ -82,6 +84,16 @@ fn event_of_json(mut members: Map<String, Value>, defaults: &Defaults) -> Result
         event.source_digest = Sha256::digest(&payload).to_vec().into();
     }
     event.data = payload.into();
+    if event.id.is_empty() {
+        event.id = match &defaults.corrects {
+            None => Uuid::now_v7(),
+            Some(held) => {
+                let content = event.encode_to_vec();
+                Uuid::new_v5(&Uuid::NAMESPACE_OID, &[held.as_bytes(), &content].concat())
+            }
+        }
+        .to_string();
+    }
     Ok(event)
 }
 
@@ -95,9 +107,6 @@ fn complete(event: &mut Event, defaults: &Defaults) -> Result<()> {
     }
     if !event.r#type.contains('.') {
         event.r#type = format!("{PACKAGE}.{}", event.r#type);
-    }
-    if event.id.is_empty() {
-        event.id = Uuid::now_v7().to_string();
     }
     if event.municipality.is_empty() {
         event.municipality.clone_from(&defaults.municipality);
@@ -177,6 +186,7 @@ mod tests {
             municipality: "142042".into(),
             source: Some("urn:jp:lg:142042:system:001".into()),
             event_type: None,
+            corrects: None,
         }
     }
 

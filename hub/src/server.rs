@@ -16,6 +16,7 @@ pub mod runner;
 pub mod serve;
 pub mod status;
 pub mod town;
+pub mod whole;
 
 pub use config::Config;
 pub use serve::{ServeError, run};

@@ -121,12 +121,13 @@ impl EventsCommand {
 }
 
 /// Reads a unit from a file.
-fn read_unit(args: &PublishArgs, municipality: &str) -> Result<Unit> {
+fn read_unit(args: &PublishArgs, municipality: &str, corrects: Option<String>) -> Result<Unit> {
     let text = read_text(&args.file).map_err(|error| Failure::usage(&error))?;
     let defaults = Defaults {
         municipality: municipality.to_owned(),
         source: Some(source_name(&args.source, municipality)),
         event_type: args.event_type.clone(),
+        corrects,
     };
     serde_json::from_str::<Value>(&text)
         .context("it is no JSON")
@@ -168,7 +169,8 @@ pub(crate) async fn publish(
     corrects: Option<Corrects>,
 ) -> Result<()> {
     let municipality = access.municipality()?;
-    let unit = read_unit(&args, &municipality)?;
+    let held = corrects.as_ref().map(|corrects| corrects.held.clone());
+    let unit = read_unit(&args, &municipality, held)?;
     let ids: Vec<String> = unit.events.iter().map(|event| event.id.clone()).collect();
     let source = unit
         .events

@@ -464,6 +464,7 @@ async fn corrected(args: &EditArgs, hub: &Hub, what: &str) -> Result<Event> {
         municipality: old.municipality,
         source: Some(old.source),
         event_type: None,
+        corrects: None,
     };
     let mut events = read_unit(&args.file, &old.r#type, &defaults)?.events;
     match (events.pop(), events.is_empty()) {

@@ -26,6 +26,7 @@ use super::runner::Overview;
 use super::serve::Hub;
 use super::status::{Failure, invalid, who_and_why};
 use super::town::{Town, subscription_id};
+use super::whole::to_its_end;
 use crate::event::{Municipality, Stream};
 use crate::limits::IDENTIFIER_CHARS_MAX;
 use crate::store::{BindingRow, BindingState, NewAct, PausedBy, UnitKey};
@@ -192,9 +193,12 @@ impl AdminService for Admin {
             &ask.reason,
             [("system", &ask.system), ("product", &ask.product)],
         )?;
-        let id = town
-            .bind(&ask.system, &ask.product, &ask.operator, &ask.reason)
-            .await?;
+        let binding = town.clone();
+        let id = to_its_end(async move {
+            let bound = binding.bind(&ask.system, &ask.product, &ask.operator, &ask.reason);
+            bound.await
+        });
+        let id = id.await?;
         let overviews = town.overviews().await;
         let found = overviews.iter().find(|overview| overview.row.id == id);
         let subscription = found.map(wire_subscription);
@@ -212,9 +216,11 @@ impl AdminService for Admin {
             &ask.reason,
             [("system", &ask.system), ("product", &ask.product)],
         )?;
-        let report = town
-            .cut(&ask.system, &ask.product, &ask.operator, &ask.reason)
-            .await?;
+        let report = to_its_end(async move {
+            let cut = town.cut(&ask.system, &ask.product, &ask.operator, &ask.reason);
+            cut.await
+        });
+        let report = report.await?;
         Ok(Response::new(CutOverResponse {
             position: report.position,
             epoch: report.epoch,

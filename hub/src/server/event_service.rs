@@ -22,6 +22,7 @@ use super::auth::{Caller, Role, municipality};
 use super::serve::Hub;
 use super::status::{Failure, invalid, not_found, who_and_why};
 use super::town::Town;
+use super::whole::to_its_end;
 use crate::clock::now_ms;
 use crate::event::{Municipality, Position, Stream};
 use crate::limits::{
@@ -228,14 +229,13 @@ async fn publish(
     let claims_epoch = captured || request.cursor.is_some() || request.capture_epoch > 0;
     let mut entries = Vec::new();
     let mut answers: Vec<Option<UnitAnswer>> = Vec::with_capacity(request.units.len());
-    let mut acts = Vec::new();
+    let mut corrections = Vec::new();
     for (index, unit) in request.units.into_iter().enumerate() {
-        let act = correction(&request.source, &unit);
+        corrections.push(correction(&request.source, &unit));
         let checked = match wrong_correction(hub, m, index, &unit).await? {
             Some(failure) => Checked::Refused(failure),
             None => check_unit(hub, m, &request.source, index, unit),
         };
-        acts.push(act);
         match checked {
             Checked::Entry(entry) => {
                 entries.push(entry);
@@ -267,31 +267,55 @@ async fn publish(
         .into_iter()
         .filter_map(|answer| answer.or_else(|| decided.next().map(wire_answer)))
         .collect();
-    // Behind the answer's commit: a hub that dies between records it when the unit is sent again.
-    for (act, answer) in acts.into_iter().zip(&answers) {
+    for (correction, answer) in corrections.into_iter().zip(&answers) {
         let accepted = matches!(answer.answer, Some(WireAnswer::Accepted(_)));
-        if let Some(act) = act.filter(|_| accepted) {
-            hub.commons.store.record_act(m, act).await?;
+        if let Some(correction) = correction.filter(|_| accepted) {
+            correction.record(hub, m).await?;
         }
     }
     publishing.answered(&answers);
     Ok(answers)
 }
 
-/// The act of an operator who corrects a held unit; its name makes it one, however often it comes.
-fn correction(source: &str, unit: &PublishUnit) -> Option<NewAct> {
+/// A held unit that an operator corrects.
+struct Correction {
+    held: String,
+    first: String,
+    act: NewAct,
+}
+
+impl Correction {
+    /// Records the act when this event is what closed the unit. Behind the publish's own commit: a
+    /// hub that dies between does it when the unit is sent again, under the same id.
+    async fn record(self, hub: &Hub, m: &Municipality) -> Result<(), Failure> {
+        let store = &hub.commons.store;
+        let row = store.held(m, &self.held).await?;
+        if row.is_some_and(|row| row.corrected_by == self.first) {
+            store.record_act(m, self.act).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What a unit corrects; the act's name makes it one, however often it comes.
+fn correction(source: &str, unit: &PublishUnit) -> Option<Correction> {
     let held = &unit.corrects_held_id;
     let Some(Content::Unit(events)) = unit.content.as_ref().filter(|_| !held.is_empty()) else {
         return None;
     };
     let first = events.events.first()?;
     let subjects: HashSet<&str> = events.events.iter().map(|e| e.subject.as_str()).collect();
-    Some(NewAct {
+    let act = NewAct {
         id: format!("{held} {}", first.id),
         target: format!("{source} {held}"),
         subjects: subjects.len() as u64,
         note: format!("corrected by {}", first.id),
         ..NewAct::now(ActKind::CorrectHeld as i32, &unit.operator, &unit.reason)
+    };
+    Some(Correction {
+        held: held.clone(),
+        first: first.id.clone(),
+        act,
     })
 }
 
@@ -375,7 +399,14 @@ impl EventService for Events {
         check_source(&caller, &m, &request.source)?;
         check_request(&request)?;
         let town = self.0.town(&m).await?;
-        let answers = publish(&self.0, &town, request).await?;
+        let corrects = |unit: &PublishUnit| !unit.corrects_held_id.is_empty();
+        let answers = if request.units.iter().any(corrects) {
+            // With the act of an operator behind it.
+            let hub = self.0.clone();
+            to_its_end(async move { publish(&hub, &town, request).await }).await?
+        } else {
+            publish(&self.0, &town, request).await?
+        };
         Ok(Response::new(PublishResponse { answers }))
     }
 

@@ -221,7 +221,7 @@ async fn a_correction_of_nothing_that_is_held_is_refused_by_name() {
 async fn a_correction_by_name_says_who_and_why_and_is_recorded_once() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Hub::start(folder.path()).await;
-    publish_page(&hub).await;
+    let (_, other) = publish_page(&hub).await;
     let held = list(&hub, HeldState::Refused).await;
     let nameless = PublishUnit {
         corrects_held_id: held[0].id.clone(),
@@ -240,6 +240,12 @@ async fn a_correction_by_name_says_who_and_why_and_is_recorded_once() {
         let answers = hub.publish(vec![correction.clone()]).await;
         assert!(matches!(answers[0].answer, Some(Answer::Accepted(_))));
     }
+    // It is closed: what the hub has already corrects nothing, whatever it names.
+    let known = PublishUnit {
+        content: unit(vec![other]).content,
+        ..correction
+    };
+    hub.publish(vec![known]).await;
     let ask = ListActsRequest {
         municipality: TOWN.to_owned(),
         ..ListActsRequest::default()

@@ -64,6 +64,8 @@ type Parts = BTreeMap<(u64, u32), Found>;
 pub async fn missed(shared: &Shared, ask: Ask) -> Result<Missed, StepError> {
     let mut parts = Parts::new();
     let mut seen = HashSet::new();
+    // Before and behind: a unit that ends meanwhile is found by one of the three.
+    parked(shared, &ask, &mut parts, &mut seen).await?;
     if let Some(sequence) = ended(shared, &ask, &mut parts, &mut seen).await? {
         return gone(shared, &ask, sequence).await;
     }

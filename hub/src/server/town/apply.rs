@@ -9,7 +9,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::acts::{act_of, edit_order};
 use super::{Commons, Runners, filling_id, load_grants, lock, start_runner, subscription_id};
-use crate::event::{Municipality, Position};
+use crate::event::{Municipality, Position, Stream};
 use crate::publish::control::{Change, Control};
 use crate::server::registry::GrantVersions;
 use crate::server::runner::{Command, Past, Shared, apply_edit};
@@ -96,8 +96,8 @@ impl Applier {
             } => {
                 let binding = first_binding(product, 1, BindingState::Serving);
                 let id = subscription_id(m, &system);
-                self.put(new_row(id, m, system, (live_start, bulk_start), binding))
-                    .await
+                let start = self.kept(m, (live_start, bulk_start)).await?;
+                self.put(new_row(id, m, system, start, binding)).await
             }
             Change::Fill {
                 system,
@@ -108,8 +108,8 @@ impl Applier {
             } => {
                 let binding = first_binding(product, epoch, BindingState::Filling);
                 let id = filling_id(m, &system, epoch);
-                self.put(new_row(id, m, system, (live_start, bulk_start), binding))
-                    .await
+                let start = self.kept(m, (live_start, bulk_start)).await?;
+                self.put(new_row(id, m, system, start, binding)).await
             }
             Change::Abandon { system, epoch } => self.abandon(m, &system, epoch).await,
             Change::Settings {
@@ -127,6 +127,19 @@ impl Applier {
                     .await
             }
         }
+    }
+
+    /// Starts that the log still has: a record that is applied long after it was written may name
+    /// some that are trimmed by now.
+    async fn kept(&self, m: &Municipality, start: (u64, u64)) -> Result<(u64, u64), StoreError> {
+        let log = &self.commons.log;
+        let failed = |error| StoreError::Backend {
+            action: "looking where the log begins",
+            source: Box::new(error),
+        };
+        let live = log.bounds(m, Stream::Live).await.map_err(failed)?.first.0;
+        let bulk = log.bounds(m, Stream::Bulk).await.map_err(failed)?.first.0;
+        Ok((start.0.max(live), start.1.max(bulk)))
     }
 
     async fn put(&self, row: SubscriptionRow) -> Result<(), StoreError> {

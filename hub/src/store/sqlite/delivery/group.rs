@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use super::commit::apply;
+use crate::sqlite::trouble::must_not_be_io;
 use crate::store::sqlite::writer::{Turn, Writing};
 use crate::store::sqlite::{SqliteStore, failed, rows};
 use crate::store::{DeliveryDelta, Durability, StoreError};
@@ -98,10 +99,14 @@ async fn commit(mut turn: Turn<'_>, group: Vec<Waiting>) -> Result<Turn<'_>, sql
                     one.answer(owned);
                 }
             }
-            Err(error) => match <[Waiting; 1]>::try_from(group) {
-                Ok([one]) => one.fail(error),
-                Err(group) => groups.extend(group.into_iter().rev().map(|one| vec![one])),
-            },
+            Err(error) => {
+                // A second try could succeed and hide that the disk has lost what came before.
+                must_not_be_io(ACTION, &error);
+                match <[Waiting; 1]>::try_from(group) {
+                    Ok([one]) => one.fail(error),
+                    Err(group) => groups.extend(group.into_iter().rev().map(|one| vec![one])),
+                }
+            }
         }
     }
     Ok(turn)
