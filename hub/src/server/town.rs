@@ -211,26 +211,31 @@ impl Town {
     /// busy delays the answer by its own step and not by those of all the others.
     pub async fn overviews(&self) -> Vec<Overview> {
         let rows = self.rows().await.unwrap_or_default();
+        let ends = self.ends().await;
+        let asked = rows.into_iter().map(|row| self.overview(row, ends));
+        let answered = futures::future::join_all(asked).await;
+        let mut overviews: Vec<Overview> = answered.into_iter().flatten().collect();
+        overviews.sort_by(|a, b| a.row.id.cmp(&b.row.id));
+        overviews
+    }
+
+    /// Where the streams of the log end.
+    async fn ends(&self) -> [Position; 2] {
         let mut ends = [Position::default(); 2];
         for (stream, end) in Stream::ALL.into_iter().zip(&mut ends) {
             let bounds = self.commons.log.bounds(&self.municipality, stream).await;
             *end = bounds.map(|bounds| bounds.next).unwrap_or_default();
         }
-        let mut answers = Vec::with_capacity(rows.len());
-        for row in rows {
-            let Some(runner) = self.runner(&row.id) else {
-                continue;
-            };
-            let (reply, answer) = oneshot::channel();
-            let ask = Command::Overview(Box::new(row), ends, reply);
-            if runner.commands.send(ask).await.is_ok() {
-                answers.push(answer);
-            }
-        }
-        let answered = futures::future::join_all(answers).await;
-        let mut overviews: Vec<Overview> = answered.into_iter().flatten().collect();
-        overviews.sort_by(|a, b| a.row.id.cmp(&b.row.id));
-        overviews
+        ends
+    }
+
+    /// What the runner adds to a row; `None` when none serves it.
+    async fn overview(&self, row: SubscriptionRow, ends: [Position; 2]) -> Option<Overview> {
+        let runner = self.runner(&row.id)?;
+        let (reply, answer) = oneshot::channel();
+        let ask = Command::Overview(Box::new(row), ends, reply);
+        runner.commands.send(ask).await.ok()?;
+        answer.await.ok()
     }
 
     /// Binds a product; see `AdminService.BindProduct`. Returns the subscription's id.

@@ -161,6 +161,7 @@ fn metrics(collector: &Collector, result: &Value) {
         "hub.subscription.lag.messages",
         "hub.key.parked",
         "hub.held.units",
+        "hub.alarms",
     ] {
         let values = collector.values(gauge, &[("municipality", "142042")]);
         assert!(!values.is_empty(), "no `{gauge}`");

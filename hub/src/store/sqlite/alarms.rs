@@ -53,12 +53,16 @@ fn followed_of(row: &SqliteRow) -> Followed {
 #[async_trait]
 impl AlarmStore for SqliteStore {
     async fn piles(&self, subscription: &str) -> Result<Piles, StoreError> {
-        // Beside min(), a bare column comes from the row that has the minimum.
+        // Beside min(), a bare column comes from the row that has the minimum. What waits behind
+        // others can be a town's work: its rows, with their content, are not read.
         let rows = sqlx::query(
             "SELECT state, count(*), min(at_ms), reason FROM parked
-             WHERE subscription = $1 GROUP BY state",
+             WHERE subscription = $1 AND state IN ($2, $3, $4) GROUP BY state",
         )
         .bind(subscription)
+        .bind(ParkedState::Rejected.number())
+        .bind(ParkedState::Dead.number())
+        .bind(ParkedState::Due.number())
         .fetch_all(&self.readers)
         .await
         .map_err(failed("counting parked units"))?;

@@ -1,6 +1,6 @@
 //! Gathers what the rules of alarms look at, from the store and from the runners.
 //! Asked by each look.
-//! Must never wait for a runner that does not answer: its row alone counts then.
+//! Must never wait long for a runner: one that does not answer stands still.
 //! Read next: `alarms/rules.rs`.
 
 use std::collections::{HashMap, HashSet};
@@ -13,12 +13,17 @@ use crate::server::retention;
 use crate::server::runner::Overview;
 use crate::store::{Followed, Pile, RhythmRow, StoreError, SubscriptionRow};
 
+/// Answers, cursors: what changes when anything moves.
+type Mark = (u64, u64, u64);
+
+/// The mark of a runner that does not answer.
+const STUCK: Mark = (u64::MAX, 0, 0);
+
 /// Work that waits, and since when nothing moved.
 #[derive(Debug)]
 pub(super) struct Still {
     since_ms: i64,
-    /// Answers, cursors: what changes when anything moves.
-    mark: (u64, u64, u64),
+    mark: Mark,
 }
 
 impl Town {
@@ -28,19 +33,19 @@ impl Town {
         before: &Standing,
         still: &mut HashMap<String, Still>,
     ) -> Result<Facts, StoreError> {
-        let asked = tokio::time::timeout(ALARM_ASK, self.overviews()).await;
-        let overviews = asked.unwrap_or_else(|_| {
-            tracing::warn!("the runners did not answer in time; alarms may be missing");
-            Vec::new()
-        });
         let mut rows = self.rows().await?;
         rows.retain(|row| !row.closed);
+        let ends = self.ends().await;
+        let asked = rows.iter().map(|row| {
+            let overview = self.overview(row.clone(), ends);
+            tokio::time::timeout(ALARM_ASK, overview)
+        });
+        let overviews = futures::future::join_all(asked).await;
         let mut measures = self.open_measures(&rows).await?;
         let mut receivers = Vec::with_capacity(rows.len());
         let now = now_ms();
-        for row in rows {
+        for (row, known) in rows.into_iter().zip(overviews) {
             let piles = self.commons.store.piles(&row.id).await?;
-            let known = overviews.iter().find(|overview| overview.row.id == row.id);
             let binding = row.binding();
             let hours = binding.map(|binding| binding.settings.check().unwrap_or_default());
             let mut receiver = Receiver {
@@ -51,10 +56,19 @@ impl Town {
                 measures_ms: measures.remove(&row.id).unwrap_or_default(),
                 ..Receiver::default()
             };
-            if let Some(known) = known {
-                receiver.attached = !known.attached.is_empty();
-                receiver.put_off = put_off(known, piles.due.count, before);
-                receiver.still = stands_still(known, &receiver, before, still);
+            match known {
+                Ok(Some(known)) => {
+                    receiver.attached = !known.attached.is_empty();
+                    receiver.put_off = put_off(&known, piles.due.count, before);
+                    receiver.still = stands_still(&known, &receiver, before, still);
+                }
+                // It has ended: the hub stops, or the subscription is no more.
+                Ok(None) => {}
+                // It is stuck itself: nothing moves there either.
+                Err(_) => {
+                    receiver.attached = true;
+                    receiver.still = goes_on(&row.id, (1, STUCK), before, still);
+                }
             }
             receiver.subscription = row.id;
             receivers.push(receiver);
@@ -117,8 +131,12 @@ impl Town {
         }
         let ended = followed.into_iter().map(|event| event.id);
         let ended: Vec<String> = ended.filter(|id| !open_somewhere.contains(id)).collect();
-        if !ended.is_empty() {
-            store.unfollow(m, &ended).await?;
+        if !ended.is_empty()
+            && let Err(error) = store.unfollow(m, &ended).await
+        {
+            // The next look tries again; a full disk must not hide what is wrong.
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(error, "events that ended are followed on");
         }
         Ok(measures)
     }
@@ -175,12 +193,23 @@ fn stands_still(
         row.live.position.0,
         row.bulk.position.0,
     );
+    goes_on(&row.id, (count, mark), before, still)
+}
+
+fn goes_on(
+    subscription: &str,
+    (count, mark): (u64, Mark),
+    before: &Standing,
+    still: &mut HashMap<String, Still>,
+) -> Pile {
     // The first look of a process goes on from what stood before it.
-    let stood = || stood(before, &row.id, &[Kind::Stalled, Kind::AdapterAway]);
-    let entry = still.entry(row.id.clone()).or_insert_with(|| Still {
-        since_ms: stood().unwrap_or_else(now_ms),
-        mark,
-    });
+    let stood = || stood(before, subscription, &[Kind::Stalled, Kind::AdapterAway]);
+    let entry = still
+        .entry(subscription.to_owned())
+        .or_insert_with(|| Still {
+            since_ms: stood().unwrap_or_else(now_ms),
+            mark,
+        });
     if entry.mark != mark {
         *entry = Still {
             since_ms: now_ms(),

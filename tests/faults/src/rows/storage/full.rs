@@ -44,6 +44,12 @@ pub(super) async fn full_disk(ctx: Ctx) -> RowReport {
         let (refused, status) = fill_up(&client, &mut next, &mut acknowledged).await;
         let said = hub.process().tail(20);
         refusals += assert_refused(&client, &refused, &status, &said).await;
+        let alarms = || Ok(hub.command(&["alarms"])?.to_string());
+        wait_until(PATIENCE, "the alarm of a full disk", async || {
+            alarms().map(|said: String| said.contains("ALARM_KIND_DISK_FULL"))
+        })
+        .await
+        .unwrap();
         // What was acknowledged can be read.
         let found = logged(&client).await;
         assert!(contains(&found, &acknowledged), "I1: lost while full");
@@ -58,6 +64,11 @@ pub(super) async fn full_disk(ctx: Ctx) -> RowReport {
         .unwrap();
         acknowledged.insert(refused.id, position.unwrap());
         next += 1;
+        wait_until(PATIENCE, "the alarm to go", async || {
+            alarms().map(|said: String| !said.contains("ALARM_KIND_DISK_FULL"))
+        })
+        .await
+        .unwrap();
     }
     client.wait_until_delivered(&[SYSTEM]).await.unwrap();
     let effects = taker.journal().effects;
