@@ -24,10 +24,8 @@ pub struct Keep {
     pub log_days: Option<u32>,
     /// Bytes of content that each stream of a municipality's log keeps.
     pub log_bytes: Option<u64>,
-    /// Days that the store keeps outcomes and closed held units.
+    /// Days that the store keeps outcomes, and the content of closed held units.
     pub history_days: Option<u32>,
-    /// Days that the store knows an event by its id.
-    pub index_days: Option<u32>,
 }
 
 impl Keep {
@@ -40,7 +38,6 @@ impl Keep {
             ("retention_days", self.log_days.map(u64::from)),
             ("retention_bytes", self.log_bytes),
             ("history_days", self.history_days.map(u64::from)),
-            ("index_days", self.index_days.map(u64::from)),
         ];
         if let Some((name, _)) = numbers.iter().find(|(_, number)| *number == Some(0)) {
             return Err(format!(
@@ -51,17 +48,6 @@ impl Keep {
             return Err(
                 "history_days forgets the outcomes of events that the log keeps no longer; set \
                  retention_days or retention_bytes too"
-                    .to_owned(),
-            );
-        }
-        if self.index_days.is_some()
-            && self
-                .history_days
-                .is_none_or(|days| Some(days) > self.index_days)
-        {
-            return Err(
-                "index_days needs a history_days that is not longer: an event is known by its id \
-                 at least as long as its outcomes"
                     .to_owned(),
             );
         }
@@ -87,19 +73,11 @@ impl Keep {
         by_age.max(by_bytes).unwrap_or(0)
     }
 
-    /// Time before which the store may forget outcomes and closed held units.
+    /// Time before which the store may forget outcomes, and the content of closed held units.
     pub fn history_before_ms(&self, now_ms: i64) -> Option<i64> {
-        before_ms(self.history_days, now_ms)
+        let days = self.history_days;
+        days.map(|days| now_ms - i64::from(days) * DAY_MS)
     }
-
-    /// Time before which the store may forget the ids of events.
-    pub fn index_before_ms(&self, now_ms: i64) -> Option<i64> {
-        before_ms(self.index_days, now_ms)
-    }
-}
-
-fn before_ms(days: Option<u32>, now_ms: i64) -> Option<i64> {
-    days.map(|days| now_ms - i64::from(days) * DAY_MS)
 }
 
 /// Who needs the log from a position on.
@@ -188,31 +166,28 @@ mod tests {
 
     #[test]
     fn what_would_forget_too_early_is_refused_by_name() {
-        let keep = |log_days, log_bytes, history_days, index_days| Keep {
+        let keep = |log_days, log_bytes, history_days| Keep {
             log_days,
             log_bytes,
             history_days,
-            index_days,
         };
         for (keep, named) in [
-            (keep(Some(0), None, None, None), "retention_days"),
-            (keep(None, Some(0), None, None), "retention_bytes"),
+            (keep(Some(0), None, None), "retention_days"),
+            (keep(None, Some(0), None), "retention_bytes"),
             (
-                keep(None, None, Some(3), None),
+                keep(None, None, Some(3)),
                 "retention_days or retention_bytes",
             ),
-            (keep(Some(3), None, Some(0), None), "history_days"),
-            (keep(Some(3), None, None, Some(9)), "history_days"),
-            (keep(Some(3), None, Some(9), Some(8)), "not longer"),
+            (keep(Some(3), None, Some(0)), "history_days"),
         ] {
             let error = keep.check().unwrap_err();
             assert!(error.contains(named), "{keep:?}: {error}");
         }
         for keep in [
             Keep::default(),
-            keep(Some(3), None, None, None),
-            keep(None, Some(1), Some(1), None),
-            keep(Some(3), Some(1), Some(9), Some(9)),
+            keep(Some(3), None, None),
+            keep(None, Some(1), Some(1)),
+            keep(Some(3), Some(1), Some(9)),
         ] {
             assert_eq!(keep.check(), Ok(keep));
         }

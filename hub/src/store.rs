@@ -31,7 +31,7 @@ pub use publish::{
 pub use replay::{
     HadEvent, ReplayAt, ReplayProgress, ReplayRow, ReplayState, ReplayStore, Selected, Selection,
 };
-pub use retention::{Before, Forgotten, RetentionStore};
+pub use retention::{Forgotten, RetentionStore};
 
 /// What a commit survives. Every commit survives the end of the process; they differ by what a
 /// power cut may take back. Commits are taken back from the last one on, never out of their middle.

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 #[command(
     after_help = "Keys of the configuration file (TOML): listen, data, token_file, grants, \
 address_file,
-retention_days, retention_bytes, history_days, index_days. Without the last four everything is kept.
+retention_days, retention_bytes, history_days. Without the last three everything is kept.
 
 Examples:
   musubi serve --data /var/lib/musubi
@@ -50,12 +50,9 @@ pub(crate) struct Args {
     /// Bytes of events that each stream of a municipality's log keeps; the same stays longer
     #[arg(long, value_name = "BYTES")]
     retention_bytes: Option<u64>,
-    /// Days that outcomes are kept of events that the log has no longer, and closed held units
+    /// Days that outcomes are kept of events that the log has no longer, and rows of closed held units
     #[arg(long, value_name = "DAYS")]
     history_days: Option<u32>,
-    /// Days that such events are known by their id, so that the same one is a duplicate
-    #[arg(long, value_name = "DAYS")]
-    index_days: Option<u32>,
 }
 
 /// Runs it.
@@ -82,6 +79,5 @@ fn config(args: Args) -> Result<Config, String> {
     config.retention_days = args.retention_days.or(config.retention_days);
     config.retention_bytes = args.retention_bytes.or(config.retention_bytes);
     config.history_days = args.history_days.or(config.history_days);
-    config.index_days = args.index_days.or(config.index_days);
     Ok(config)
 }

@@ -37,8 +37,6 @@ pub struct Config {
     pub retention_bytes: Option<u64>,
     /// Days that the store keeps outcomes and closed held units; for ever when absent.
     pub history_days: Option<u32>,
-    /// Days that the store knows an event by its id; for ever when absent.
-    pub index_days: Option<u32>,
     /// Time between two looks at what may be forgotten; no key of the file.
     #[serde(skip)]
     pub retention_period: Duration,
@@ -58,7 +56,6 @@ impl Default for Config {
             retention_days: None,
             retention_bytes: None,
             history_days: None,
-            index_days: None,
             retention_period: RETENTION_PERIOD,
             alarms: Limits::default(),
         }
@@ -87,7 +84,6 @@ impl Config {
             log_days: self.retention_days,
             log_bytes: self.retention_bytes,
             history_days: self.history_days,
-            index_days: self.index_days,
         };
         keep.check()
     }

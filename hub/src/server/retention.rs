@@ -27,7 +27,7 @@ use crate::limits::{HISTORY_PERIOD, RETENTION_BATCH, RETENTION_STEP};
 use crate::log::{LogError, ReadLimit, RecordKind};
 use crate::publish::control::event_of;
 use crate::retention::{Holder, Keep, Who};
-use crate::store::{Before, StoreError};
+use crate::store::StoreError;
 
 #[cfg(test)]
 mod tests;
@@ -116,16 +116,11 @@ async fn forget(commons: &Commons) -> Result<(), StoreError> {
     let Some(history_ms) = keep.history_before_ms(now_ms) else {
         return Ok(());
     };
-    let before = Before {
-        history_ms,
-        index_ms: keep.index_before_ms(now_ms),
-    };
-    let (mut outcomes, mut events, mut held) = (0, 0, 0);
+    let (mut outcomes, mut held) = (0, 0);
     let mut next = Some(0);
     while let Some(after) = next.filter(|_| !commons.stop.is_cancelled()) {
-        let forgotten = commons.store.forget_history(before, after).await?;
+        let forgotten = commons.store.forget_history(history_ms, after).await?;
         outcomes += forgotten.outcomes;
-        events += forgotten.events;
         next = forgotten.next;
     }
     loop {
@@ -135,8 +130,8 @@ async fn forget(commons: &Commons) -> Result<(), StoreError> {
             break;
         }
     }
-    if outcomes + events + held > 0 {
-        tracing::info!(outcomes, events, held, "history.forgotten");
+    if outcomes + held > 0 {
+        tracing::info!(outcomes, held, "history.forgotten");
     }
     Ok(())
 }

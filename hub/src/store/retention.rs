@@ -8,22 +8,11 @@ use async_trait::async_trait;
 use super::StoreError;
 use crate::event::{Municipality, Position, Stream};
 
-/// Times before which something may go, in milliseconds since 1970.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Before {
-    /// Outcomes.
-    pub history_ms: i64,
-    /// Ids of events; `None` keeps them.
-    pub index_ms: Option<i64>,
-}
-
 /// What one batch forgot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Forgotten {
     /// Outcomes.
     pub outcomes: u64,
-    /// Ids of events.
-    pub events: u64,
     /// Where the next batch goes on; `None` behind the last.
     pub next: Option<u64>,
 }
@@ -41,10 +30,11 @@ pub trait RetentionStore: Send + Sync + std::fmt::Debug {
     ) -> Result<(), StoreError>;
     /// From where on a stream is kept, as it was noted; 1 when nothing was forgotten.
     async fn kept_from(&self, m: &Municipality, stream: Stream) -> Result<Position, StoreError>;
-    /// Forgets old outcomes of events that the log has no longer, and then the events' ids, in one
-    /// batch over all municipalities from a place on. What concerns a subject that has something
-    /// parked stays.
-    async fn forget_history(&self, before: Before, after: u64) -> Result<Forgotten, StoreError>;
-    /// Forgets a batch of held units that were held before a time and are closed; returns how many.
+    /// Forgets outcomes from before a time, in milliseconds since 1970, of events that the log has
+    /// no longer, in one batch over all municipalities from a place on. What concerns a subject
+    /// that has something parked stays. Ids of events stay for ever: the same one is a duplicate.
+    async fn forget_history(&self, before_ms: i64, after: u64) -> Result<Forgotten, StoreError>;
+    /// Forgets the content of a batch of held units that were held before a time and closed before
+    /// it; returns how many. The units stay: the same row again is known.
     async fn forget_held(&self, before_ms: i64) -> Result<u64, StoreError>;
 }

@@ -197,14 +197,14 @@ impl Delivered {
         of_town.any(|s| s.parked.values().any(|row| row.subjects.contains(subject)))
     }
 
-    /// Forgets steps of an event before a time; returns how many went and how many are left.
-    pub(super) fn forget(&mut self, m: &Municipality, id: &str, before_ms: i64) -> (u64, u64) {
+    /// Forgets steps of an event before a time; returns how many.
+    pub(super) fn forget(&mut self, m: &Municipality, id: &str, before_ms: i64) -> u64 {
         let Some(steps) = self.history.get_mut(&(m.clone(), id.to_owned())) else {
-            return (0, 0);
+            return 0;
         };
         let all = steps.len();
         steps.retain(|(_, step)| step.at_ms >= before_ms);
-        ((all - steps.len()) as u64, steps.len() as u64)
+        (all - steps.len()) as u64
     }
 
     fn record(&mut self, m: &Municipality, subscription: &str, done: &Done) {

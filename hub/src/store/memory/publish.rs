@@ -42,21 +42,25 @@ impl Published {
         &self.events
     }
 
-    /// Forgets events by their ids.
-    pub(super) fn forget(&mut self, ids: &[String]) {
-        self.events.retain(|event| !ids.contains(&event.claim.id));
-        let places = self.events.iter().enumerate();
-        self.by_id = places
-            .map(|(place, event)| (event.claim.id.clone(), place))
-            .collect();
-    }
-
-    /// Forgets closed units that were held before a time.
+    /// Forgets the content of units that were held and closed before a time.
     pub(super) fn forget_held(&mut self, before_ms: i64) -> u64 {
-        let all = self.held.len();
-        self.held
-            .retain(|_, row| is_open(row.held.state) || row.held.held_ms >= before_ms);
-        (all - self.held.len()) as u64
+        let (events, by_id) = (&self.events, &self.by_id);
+        let young = |id: &String| {
+            let event = by_id.get(id).and_then(|&place| events.get(place));
+            event.is_some_and(|event| event.claim.published_ms >= before_ms)
+        };
+        let mut forgotten = 0;
+        for row in self.held.values_mut() {
+            let held = &mut row.held;
+            let closed_late =
+                young(&row.corrected_by) || held.events.iter().any(|(id, _)| young(id));
+            let stays = is_open(held.state) || held.held_ms >= before_ms || closed_late;
+            if !stays && !held.content.bytes.is_empty() {
+                held.content.bytes = Vec::new();
+                forgotten += 1;
+            }
+        }
+        forgotten
     }
 
     fn open_held(&self) -> impl Iterator<Item = &HeldRow> {

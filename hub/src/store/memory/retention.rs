@@ -1,6 +1,6 @@
 //! The role of retention in memory.
 //! Used in tests and simulations.
-//! Must never forget in another order than SQLite: outcomes first, then ids without outcomes.
+//! Must never forget more than SQLite does.
 //! Read next: `store/contract/retention.rs`.
 
 use async_trait::async_trait;
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::{MemoryStore, State};
 use crate::event::{Municipality, Position, Stream};
 use crate::store::StoreError;
-use crate::store::retention::{Before, Forgotten, RetentionStore};
+use crate::store::retention::{Forgotten, RetentionStore};
 
 impl State {
     fn first(&self, m: &Municipality, stream: Stream) -> Position {
@@ -16,39 +16,23 @@ impl State {
         kept.copied().unwrap_or(Position(1))
     }
 
-    fn forget(&mut self, m: &Municipality, before: Before) -> Forgotten {
+    fn forget(&mut self, m: &Municipality, before_ms: i64) -> u64 {
         let first = Stream::ALL.map(|stream| (stream, self.first(m, stream)));
-        let trimmed = |stream, position| {
+        let trimmed = |(stream, position)| {
             first
                 .iter()
                 .any(|(s, first)| *s == stream && position < *first)
         };
-        let mut forgotten = Forgotten::default();
-        let Some(published) = self.published.get_mut(m) else {
-            return forgotten;
+        let Some(published) = self.published.get(m) else {
+            return 0;
         };
-        let delivered = &mut self.delivered;
-        let mut nameless = Vec::new();
+        let mut forgotten = 0;
         for event in published.events() {
             let claim = &event.claim;
-            let old = claim.published_ms < before.history_ms
-                && event
-                    .at
-                    .is_some_and(|(stream, position)| trimmed(stream, position));
-            if !old || delivered.is_parked(m, &claim.subject) {
-                continue;
-            }
-            let (gone, left) = delivered.forget(m, &claim.id, before.history_ms);
-            forgotten.outcomes += gone;
-            let too_old = before
-                .index_ms
-                .is_some_and(|index_ms| claim.published_ms < index_ms);
-            if too_old && left == 0 {
-                nameless.push(claim.id.clone());
+            if event.at.is_some_and(trimmed) && !self.delivered.is_parked(m, &claim.subject) {
+                forgotten += self.delivered.forget(m, &claim.id, before_ms);
             }
         }
-        forgotten.events = nameless.len() as u64;
-        published.forget(&nameless);
         forgotten
     }
 }
@@ -71,16 +55,14 @@ impl RetentionStore for MemoryStore {
         Ok(self.lock().first(m, stream))
     }
 
-    async fn forget_history(&self, before: Before, _after: u64) -> Result<Forgotten, StoreError> {
+    async fn forget_history(&self, before_ms: i64, _after: u64) -> Result<Forgotten, StoreError> {
         let mut state = self.lock();
         let towns: Vec<Municipality> = state.published.keys().cloned().collect();
-        let mut all = Forgotten::default();
-        for m in towns {
-            let one = state.forget(&m, before);
-            all.outcomes += one.outcomes;
-            all.events += one.events;
-        }
-        Ok(all)
+        let outcomes = towns.iter().map(|m| state.forget(m, before_ms)).sum();
+        Ok(Forgotten {
+            outcomes,
+            next: None,
+        })
     }
 
     async fn forget_held(&self, before_ms: i64) -> Result<u64, StoreError> {

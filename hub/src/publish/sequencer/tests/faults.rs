@@ -11,10 +11,10 @@ use super::*;
 use crate::log::{Bounds, Capabilities, Kept, LogError, NewRecord};
 use crate::store::publish::claim_durability;
 use crate::store::{
-    ActRow, ActStore, AlarmStore, Before, CaptureState, Claim, DeliveryDelta, DeliveryStore,
-    Durability, Followed, Forgotten, HadEvent, HeldPile, HistoryRow, IndexedEvent, Known, NewAct,
-    ParkedFilter, ParkedRow, Piles, PublishDelta, ReplayProgress, ReplayRow, ReplayStore,
-    RetentionStore, RhythmRow, RhythmStore, RunRow, Selected, Selection, SnapshotMark, StandingRow,
+    ActRow, ActStore, AlarmStore, CaptureState, Claim, DeliveryDelta, DeliveryStore, Durability,
+    Followed, Forgotten, HadEvent, HeldPile, HistoryRow, IndexedEvent, Known, NewAct, ParkedFilter,
+    ParkedRow, Piles, PublishDelta, ReplayProgress, ReplayRow, ReplayStore, RetentionStore,
+    RhythmRow, RhythmStore, RunRow, Selected, Selection, SnapshotMark, StandingRow,
     SubscriptionRow, UnitKey,
 };
 
@@ -541,8 +541,8 @@ impl RetentionStore for DyingStore {
         self.store.kept_from(m, stream).await
     }
 
-    async fn forget_history(&self, before: Before, after: u64) -> Result<Forgotten, StoreError> {
-        self.store.forget_history(before, after).await
+    async fn forget_history(&self, before_ms: i64, after: u64) -> Result<Forgotten, StoreError> {
+        self.store.forget_history(before_ms, after).await
     }
 
     async fn forget_held(&self, before_ms: i64) -> Result<u64, StoreError> {
