@@ -142,9 +142,16 @@ pub struct Restored {
 /// # Errors
 /// When it cannot be opened.
 pub(crate) fn lock_file(data: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    let options = options.create(true).truncate(false).write(true);
-    options.open(data.join(LOCK))
+    let path = data.join(LOCK);
+    // Reading is enough for a lock: the one who made the file may be another user.
+    match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path),
+        opened => opened,
+    }
 }
 
 /// Waits for the end of a step of trimming; no further one begins while the lock is held.

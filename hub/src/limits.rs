@@ -162,6 +162,8 @@ pub const RETENTION_PERIOD: Duration = Duration::from_secs(60);
 pub const HISTORY_PERIOD: Duration = Duration::from_secs(60 * 60);
 /// Positions that the log forgets in one step: publishing waits for no more than one.
 pub const RETENTION_STEP: u64 = 2_048;
+/// Bytes of them, as long as more than the positions of one unit are left.
+pub const RETENTION_STEP_BYTES: u64 = 16 * 1024 * 1024;
 /// Rows that the store looks at, or forgets, in one step.
 pub const RETENTION_BATCH: usize = 512;
 /// Percent of what the log may keep from which on somebody who holds it is worth a warning.

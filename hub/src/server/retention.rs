@@ -23,8 +23,10 @@ use super::town::Commons;
 use crate::backup;
 use crate::clock::now_ms;
 use crate::event::{Municipality, Position, Stream};
-use crate::limits::{HISTORY_PERIOD, RETENTION_BATCH, RETENTION_STEP};
-use crate::log::{LogError, ReadLimit, RecordKind};
+use crate::limits::{
+    HISTORY_PERIOD, RETENTION_BATCH, RETENTION_STEP, RETENTION_STEP_BYTES, UNIT_EVENTS_MAX,
+};
+use crate::log::{Kept, LogError, ReadLimit, RecordKind};
 use crate::publish::control::event_of;
 use crate::retention::{Holder, Keep, Who};
 use crate::store::StoreError;
@@ -241,9 +243,8 @@ impl Keeper {
         };
         let log = &self.commons.log;
         let first = log.bounds(&self.m, stream).await?.first;
-        let allowed = self
-            .allowed(stream, Position(first.0 + RETENTION_STEP))
-            .await?;
+        let end = self.step_end(stream, first).await?;
+        let allowed = self.allowed(stream, end).await?;
         if allowed <= first {
             return Ok(None);
         }
@@ -260,6 +261,21 @@ impl Keeper {
         log.trim(&self.m, stream, up_to).await?;
         crash::point("retention.trimmed");
         Ok(Some(up_to))
+    }
+
+    /// Where one step ends at the latest: by positions, and by bytes as long as a whole unit fits.
+    async fn step_end(&self, stream: Stream, first: Position) -> Result<Position, LogError> {
+        let mut positions = RETENTION_STEP;
+        loop {
+            let end = Position(first.0 + positions);
+            let from = |at| self.commons.log.kept_from(&self.m, stream, at);
+            let bytes = |kept: Option<Kept>| kept.map_or(0, |kept| kept.bytes);
+            let step = bytes(from(first).await?).saturating_sub(bytes(from(end).await?));
+            if step <= RETENTION_STEP_BYTES || positions <= UNIT_EVENTS_MAX as u64 {
+                return Ok(end);
+            }
+            positions = (positions / 2).max(UNIT_EVENTS_MAX as u64);
+        }
     }
 
     /// The lock against a backup; `None` while one runs, which wants log and store of one time.
