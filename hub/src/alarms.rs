@@ -17,6 +17,7 @@ mod rules;
 mod tests;
 mod words;
 
+use words::counts_people;
 pub use words::{Severity, advice, severity};
 
 /// What an alarm is about; there is one alarm of a name.
@@ -163,13 +164,17 @@ pub fn standing(facts: &Facts, limits: &Limits, before: &Standing, now_ms: i64) 
     alarms.collect()
 }
 
-/// What appeared and what went between two looks.
+/// What is to be said after a look: what appeared, or concerns more people than before; and what
+/// went.
 pub fn changes<'a>(before: &'a Standing, now: &'a Standing) -> (Vec<&'a Alarm>, Vec<&'a Alarm>) {
-    let only_in = |one: &'a Standing, other: &Standing| {
-        let alarms = one
-            .values()
-            .filter(|alarm| !other.contains_key(&alarm.name));
-        alarms.collect()
+    let said = |alarm: &&Alarm| match before.get(&alarm.name) {
+        None => true,
+        // Nothing is known of the count of a former process.
+        Some(old) => old.count > 0 && alarm.count > old.count && counts_people(alarm.name.kind),
     };
-    (only_in(now, before), only_in(before, now))
+    let went = |alarm: &&Alarm| !now.contains_key(&alarm.name);
+    (
+        now.values().filter(said).collect(),
+        before.values().filter(went).collect(),
+    )
 }

@@ -233,7 +233,12 @@ fn what_appears_and_what_goes_is_said_once() {
     let two = look(&refused(2), &one, NOW);
     let names = |(new, gone): (Vec<&Alarm>, Vec<&Alarm>)| (new.len(), gone.len());
     assert_eq!(names(changes(&nothing, &one)), (1, 0));
-    assert_eq!(names(changes(&one, &two)), (0, 0), "more of it is not new");
+    assert_eq!(
+        names(changes(&one, &two)),
+        (1, 0),
+        "each more is somebody else"
+    );
+    assert_eq!(names(changes(&two, &one)), (0, 0));
     assert_eq!(names(changes(&two, &nothing)), (0, 1));
 }
 

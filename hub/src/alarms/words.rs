@@ -29,6 +29,18 @@ pub fn severity(kind: Kind) -> Severity {
     }
 }
 
+/// True when each more of them is somebody else who waits.
+pub(super) fn counts_people(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::SubjectParked
+            | Kind::ParkedLong
+            | Kind::DeadLetter
+            | Kind::ProtectionLate
+            | Kind::HeldRefused
+    )
+}
+
 /// What to do next.
 pub fn advice(kind: Kind) -> &'static str {
     match kind {

@@ -102,7 +102,9 @@ CREATE TABLE parked (
   key_id TEXT NOT NULL, content BLOB NOT NULL,
   PRIMARY KEY (subscription, stream, sequence, member)
 ) WITHOUT ROWID;
-CREATE INDEX parked_state ON parked (subscription, state, stream, sequence, member);
+-- Counts and alarms are answered by it alone: the rows carry content.
+CREATE INDEX parked_state
+  ON parked (subscription, state, stream, sequence, member, events, at_ms, reason);
 CREATE INDEX parked_reason ON parked (subscription, reason, stream, sequence, member);
 CREATE INDEX parked_due ON parked (subscription, due_ms) WHERE due_ms IS NOT NULL;
 CREATE TABLE parked_subject (
