@@ -54,6 +54,9 @@ pub enum ServeError {
     /// The data folder cannot be used.
     #[error("the data folder `{0}` cannot be used: {1}")]
     Data(String, std::io::Error),
+    /// The file that gets the address cannot be written.
+    #[error("the address file `{0}` cannot be written: {1}")]
+    AddressFile(String, std::io::Error),
     /// A file of the data folder cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -362,12 +365,29 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&beside, path)?;
-    path.parent()
-        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// The folder of a file; a bare name stands in the working folder.
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    folder.unwrap_or(Path::new("."))
 }
 
 fn write_address(file: Option<&PathBuf>, address: SocketAddr) -> Result<(), ServeError> {
     let Some(path) = file else { return Ok(()) };
     write_private(path, address.to_string().as_bytes())
-        .map_err(|error| ServeError::Data(path.display().to_string(), error))
+        .map_err(|error| ServeError::AddressFile(path.display().to_string(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_stands_in_the_working_folder() {
+        for (path, folder) in [("port", "."), ("run/port", "run"), ("/run/port", "/run")] {
+            assert_eq!(folder_of(Path::new(path)), Path::new(folder));
+        }
+    }
 }

@@ -78,6 +78,13 @@ fn a_wrong_configuration_of_the_hub_is_named() {
         &["serve", "--data", &data, "--tokens", &tokens],
         &["tokens"],
     );
+    let nowhere = text(&folder.join("nowhere/port"));
+    let any_port = ["serve", "--data", &data, "--listen", "127.0.0.1:0"];
+    refused(
+        folder,
+        &[&any_port[..], &["--address-file", &nowhere]].concat(),
+        &["address file", "nowhere/port"],
+    );
 }
 
 #[test]
