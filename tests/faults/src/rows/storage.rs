@@ -117,13 +117,18 @@ async fn publish(client: &Client, event: &Event) -> Result<u64, tonic::Status> {
 
 /// Positions of all events of the log, by id; each stands there once.
 async fn logged(client: &Client) -> BTreeMap<String, u64> {
+    asked(client).await.unwrap()
+}
+
+/// The same, as long as the log can be read.
+async fn asked(client: &Client) -> anyhow::Result<BTreeMap<String, u64>> {
     let mut by_id = BTreeMap::new();
-    for stored in client.log(Stream::Live).await.unwrap() {
+    for stored in client.log(Stream::Live).await? {
         let id = stored.event.unwrap().id;
         let before = by_id.insert(id, stored.position);
         assert!(before.is_none(), "I2: twice in the log");
     }
-    by_id
+    Ok(by_id)
 }
 
 /// Copies the files of a folder into a new one.
