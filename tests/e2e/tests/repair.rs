@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::fs;
+use std::path::Path;
 
 use musubi_e2e::event::moved;
 use musubi_e2e::hub::PATIENCE;
@@ -83,10 +84,9 @@ async fn take_all(product: &mut Receiver, count: usize, refused: &str) -> Vec<(S
     seen
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refused_person_is_corrected_in_place_and_a_stop_outlives_the_hub() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut hub = Hub::start(folder.path()).await.unwrap();
+/// A product that refused one person's first event, behind which a second one waits.
+async fn refused(folder: &Path) -> (Hub, Client, Receiver, Event) {
+    let hub = Hub::start(folder).await.unwrap();
     let client = hub.client().unwrap();
     client.bind(SYSTEM, PRODUCT).await.unwrap();
     let first = moved(REFUSED, 1).unwrap();
@@ -95,6 +95,13 @@ async fn a_refused_person_is_corrected_in_place_and_a_stop_outlives_the_hub() {
     let delivery = product.delivery().await.unwrap();
     product.answer(&delivery, Outcome::Rejected).await.unwrap();
     publish(&client, moved(REFUSED, 2).unwrap()).await;
+    (hub, client, product, first)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_person_is_corrected_in_place_and_a_stop_outlives_the_hub() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut hub, client, mut product, first) = refused(folder.path()).await;
     publish(&client, moved(OTHER, 1).unwrap()).await;
     let other = product.delivery().await.unwrap();
     assert_eq!(event(&other).subject, OTHER, "others go on");
@@ -159,15 +166,7 @@ async fn a_refused_person_is_corrected_in_place_and_a_stop_outlives_the_hub() {
 /// The hub dies at a point of a correction; what the product gets after the restart.
 async fn corrected_by_a_hub_that_dies_at(point: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let mut hub = Hub::start(folder.path()).await.unwrap();
-    let client = hub.client().unwrap();
-    client.bind(SYSTEM, PRODUCT).await.unwrap();
-    let first = moved(REFUSED, 1).unwrap();
-    publish(&client, first.clone()).await;
-    let mut product = attach(&client).await;
-    let delivery = product.delivery().await.unwrap();
-    product.answer(&delivery, Outcome::Rejected).await.unwrap();
-    publish(&client, moved(REFUSED, 2).unwrap()).await;
+    let (mut hub, client, _product, first) = refused(folder.path()).await;
     let shown = hub.command(&["events", "show", &first.id]).unwrap();
     let mut payload = shown["event"]["payload"].clone();
     payload["record"]["address"]["lot"] = json!("９番９号");
