@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::stage::Stage;
 use crate::commands::Act;
 use crate::commands::source::{self, BindArgs};
+use crate::failure::Failure;
 
 /// Positions of the log that may be left when the product is swapped.
 const LAG_MAX: u64 = 60;
@@ -119,7 +120,37 @@ pub(crate) async fn swap(stage: &mut Stage<'_>) -> Result<Cut> {
     stage.progress.note(&format!(
         "{NEW} is bound to {PENSION} and is filled; {OLD} goes on"
     ));
-    wait_until_filled(stage).await?;
+    let cut = loop {
+        wait_until_filled(stage).await?;
+        let before = before_the_cut(stage).await?;
+        match cut_over(stage).await {
+            Ok((position, publish_pause_us)) => {
+                break Cut {
+                    position,
+                    publish_pause_us,
+                    ..before
+                };
+            }
+            // Its adapter went away after the look: it is waited for, as an operator would.
+            Err(error) if is_not_attached(&error) => {
+                stage
+                    .pause("the adapter of the new pension product")
+                    .await?;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    stage.open_office()?;
+    let position = cut.position;
+    stage.progress.note(&format!(
+        "{NEW} serves {PENSION} from position {position}; {} persons were parked at {OLD}",
+        cut.parked.len()
+    ));
+    Ok(cut)
+}
+
+/// What is open at the old product right before the cut.
+async fn before_the_cut(stage: &mut Stage<'_>) -> Result<Cut> {
     stage.read_log().await?;
     let mut cut = Cut {
         open_file: stage.open_file(),
@@ -133,15 +164,14 @@ pub(crate) async fn swap(stage: &mut Stage<'_>) -> Result<Cut> {
         let subjects = unit.event_ids.iter().filter_map(|id| stage.subject_of(id));
         cut.parked.extend(subjects.map(str::to_owned));
     }
-    let (position, pause) = cut_over(stage).await?;
-    stage.open_office()?;
-    cut.position = position;
-    cut.publish_pause_us = pause;
-    stage.progress.note(&format!(
-        "{NEW} serves {PENSION} from position {position}; {} persons were parked at {OLD}",
-        cut.parked.len()
-    ));
     Ok(cut)
+}
+
+fn is_not_attached(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<Failure>(),
+        Some(Failure::Answered(_, details)) if details.reason == "NOT_ATTACHED"
+    )
 }
 
 async fn wait_until_filled(stage: &mut Stage<'_>) -> Result<()> {
