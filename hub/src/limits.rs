@@ -184,3 +184,13 @@ pub const FOLLOWED_EVENTS_MAX: usize = 1_000;
 pub const SOURCE_RHYTHM_MIN: Duration = Duration::from_secs(1);
 /// Longest rhythm of a source: what comes once a year, with some room.
 pub const SOURCE_RHYTHM_MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+
+/// How long an instance owns a municipality after it last said so, by the database's clock.
+pub const OWNER_LEASE: Duration = Duration::from_secs(6);
+/// Time between two prolongations of an instance's leases.
+pub const OWNER_RENEW: Duration = Duration::from_secs(1);
+/// An instance trusts its lease by so much less than the database does: what was sent under it has
+/// left before another instance owns the municipality.
+pub const OWNER_LEASE_MARGIN: Duration = Duration::from_secs(1);
+/// When a caller is asked to come again while a municipality has no owner.
+pub const NO_OWNER_RETRY: Duration = Duration::from_secs(1);

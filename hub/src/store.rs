@@ -5,12 +5,15 @@
 
 use thiserror::Error;
 
+use crate::event::Municipality;
+
 pub mod acts;
 pub mod alarms;
 #[cfg(test)]
 mod contract;
 pub mod delivery;
 pub mod memory;
+pub mod owners;
 pub mod publish;
 pub mod replay;
 pub mod retention;
@@ -24,6 +27,7 @@ pub use delivery::{
     BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, Done, HistoryRow, OutcomeTally,
     ParkedRow, ParkedState, Pause, PausedBy, RunRow, SubscriptionRow, UnitKey,
 };
+pub use owners::{Owner, Owners};
 pub use publish::{
     CaptureState, Claim, HeldFilter, HeldKind, HeldRow, HeldState, IndexedEvent, Known, NewHeld,
     Placed, ProtectionMark, PublishDelta, PublishStore, SnapshotMark, VersionOf,
@@ -68,6 +72,14 @@ pub enum StoreError {
     /// Another owner or binding took over: what the caller knows is out of date.
     #[error("`{0}` is owned by another epoch now")]
     Fenced(String),
+    /// Another instance owns the municipality, and its lease holds.
+    #[error("`{municipality}` is owned by the instance at `{holder}`, whose lease still holds")]
+    Leased {
+        /// Which.
+        municipality: Municipality,
+        /// Address of the instance.
+        holder: String,
+    },
 }
 
 /// All roles of one backend.

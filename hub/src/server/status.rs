@@ -3,6 +3,8 @@
 //! Must never put a value of a payload into a text.
 //! Read next: `docs/errors/`.
 
+use std::time::Duration;
+
 use musubi_proto::google::rpc::{
     BadRequest, ErrorInfo, RetryInfo, Status as RpcStatus, bad_request,
 };
@@ -11,7 +13,7 @@ use prost_types::Any;
 use tonic::{Code, Status};
 
 use super::gate::overloaded;
-use crate::limits::{DISK_FULL_RETRY, OVERLOAD_RETRY, RECEIPT_TEXT_CHARS_MAX};
+use crate::limits::{DISK_FULL_RETRY, NO_OWNER_RETRY, OVERLOAD_RETRY, RECEIPT_TEXT_CHARS_MAX};
 use crate::log::LogError;
 use crate::publish::sequencer::PublishError;
 use crate::store::StoreError;
@@ -173,12 +175,16 @@ impl From<LogError> for Failure {
     }
 }
 
+fn millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// There is no room; nothing that was acknowledged is lost.
 fn disk_full() -> Failure {
     let message = "there is no room on the hub's disk; make room, then send it again with the \
                    same id";
     Failure {
-        retry_ms: u64::try_from(DISK_FULL_RETRY.as_millis()).unwrap_or(u64::MAX),
+        retry_ms: millis(DISK_FULL_RETRY),
         ..Failure::new(Code::ResourceExhausted, "DISK_FULL", message)
     }
 }
@@ -187,9 +193,10 @@ fn store_failure(error: &StoreError) -> Failure {
     let text: &dyn std::error::Error = error;
     tracing::error!(error = text, "a store operation failed");
     match error {
-        StoreError::Fenced(_) => {
-            Failure::new(Code::FailedPrecondition, "NOT_OWNER", error.to_string())
-        }
+        StoreError::Fenced(_) | StoreError::Leased { .. } => Failure {
+            retry_ms: millis(NO_OWNER_RETRY),
+            ..Failure::new(Code::Unavailable, "NOT_OWNER", error.to_string())
+        },
         StoreError::Full { .. } => disk_full(),
         StoreError::Backend { .. } => Failure {
             retry_ms: 1_000,
