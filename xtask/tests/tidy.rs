@@ -194,6 +194,10 @@ fn dependencies_point_one_way() -> Result<()> {
             "tests/products",
             vec!["musubi-hub", "musubi-adapter-sdk", "musubi-adapters"],
         ),
+        (
+            "tests/servers",
+            vec!["musubi-hub", "musubi-adapters", "musubi-products"],
+        ),
     ];
     let mut broken = Vec::new();
     for (folder, crates) in forbidden {

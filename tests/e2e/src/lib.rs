@@ -1,8 +1,8 @@
-//! What the end-to-end tests share: processes that can be killed, a PostgreSQL of their own.
+//! What the end-to-end tests share: hubs, receivers, registries and towns of their own.
 //! Beside the product: tests in `tests/` and programs in `src/bin/` are built from it.
 //! Must never reach into a crate of the product: it sees processes, files and the network, and knows
 //! the contract (`musubi-proto`) as any client does.
-//! Read next: `hub.rs`, `receiver.rs`, `registry.rs`, then `process.rs` and `wait.rs`.
+//! Read next: `hub.rs`, `receiver.rs`, `registry.rs`, then `tests/servers`.
 
 pub mod collector;
 pub mod demo;
@@ -11,16 +11,12 @@ pub mod hub;
 pub mod journals;
 pub mod kills;
 pub mod leaks;
-pub mod postgres;
-pub mod process;
 pub mod receiver;
 pub mod registry;
 pub mod stage;
 pub mod town;
 pub mod trace;
-pub mod wait;
 
 pub use crate::hub::{Client, Hub};
-pub use crate::postgres::Postgres;
-pub use crate::process::Process;
-pub use crate::wait::{wait_until, wait_until_blocking};
+pub use musubi_servers::{Postgres, Process, postgres, process, wait};
+pub use musubi_servers::{wait_until, wait_until_blocking};

@@ -199,7 +199,7 @@ async fn the_ledger_on_postgresql_equals_that_on_sqlite_also_after_the_database_
     })
     .await
     .unwrap();
-    postgres.server().kill().unwrap();
+    postgres.kill().unwrap();
     for file in second {
         on_sqlite.registry.write_changes(file).unwrap();
         on_postgres.registry.write_changes(file).unwrap();

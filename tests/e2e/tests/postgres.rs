@@ -33,7 +33,7 @@ async fn own_server_answers_and_vanishes() -> Result<()> {
 async fn killed_server_keeps_its_address_when_started_again() -> Result<()> {
     let mut postgres = Postgres::start()?;
     let url = postgres.url("postgres");
-    postgres.server().kill()?;
+    postgres.kill()?;
     postgres.restart()?;
     wait_until(
         Duration::from_secs(20),

@@ -1,5 +1,5 @@
 //! A PostgreSQL server of a test's own: in a temporary folder, on a free port, gone afterwards.
-//! Stands for the database of the insurance product.
+//! Stands for the database of the insurance product, and for that of a hub of several instances.
 //! Must never touch a server of the machine, and never run as root.
 //! Read next: `wait.rs`.
 
@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use tempfile::TempDir;
 
+use crate::guard::Guard;
 use crate::process::{Process, Signal};
 use crate::wait::wait_until_blocking;
 
@@ -25,6 +26,8 @@ const START_ATTEMPTS_MAX: u32 = 5;
 /// A running server; dropping it stops it and removes its folder.
 #[derive(Debug)]
 pub struct Postgres {
+    /// Ended before the server is: from then on its id may be another's.
+    guard: Option<Guard>,
     // Before the folder: the server has to be gone when its folder is removed.
     server: Process,
     binaries: PathBuf,
@@ -46,6 +49,7 @@ impl Postgres {
             match start_server(&binaries, folder.path(), owner, port) {
                 Ok(server) => {
                     return Ok(Self {
+                        guard: Some(Guard::over(server.pid(), folder.path())?),
                         server,
                         binaries,
                         folder,
@@ -79,36 +83,45 @@ impl Postgres {
         Ok(self.url(database))
     }
 
-    /// The server's process, to kill it or to read its log.
+    /// The server's process, to freeze it or to read its log.
     pub fn server(&mut self) -> &mut Process {
         &mut self.server
     }
 
-    /// Starts the server again on the same data and port, after it was killed.
-    pub fn restart(&mut self) -> Result<()> {
+    /// `kill -9`; its sessions notice by themselves.
+    pub fn kill(&mut self) -> Result<()> {
+        self.guard = None;
+        self.server.kill()
+    }
+
+    /// Stops the server: connections are cut, shared memory is given back.
+    pub fn stop(&mut self) -> Result<()> {
+        self.guard = None;
         if self.server.ended()?.is_none() {
-            self.server.stop()?;
+            // A fast shutdown.
+            self.server.signal(Signal::Interrupt)?;
+            self.server.wait(START_TIMEOUT)?;
         }
+        Ok(())
+    }
+
+    /// Starts the server again on the same data and port, after it was killed or stopped.
+    pub fn restart(&mut self) -> Result<()> {
+        self.stop()?;
         let owner = Owner::find()?;
         // Sessions of a killed server hold its memory until they notice; until then it refuses.
         wait_until_blocking(START_TIMEOUT, "PostgreSQL to start again", || {
             self.server = start_server(&self.binaries, self.folder.path(), owner, self.port)?;
             Ok(true)
-        })
+        })?;
+        self.guard = Some(Guard::over(self.server.pid(), self.folder.path())?);
+        Ok(())
     }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // A fast shutdown: connections are cut, shared memory is given back.
-        let stopped = self.server.ended().and_then(|ended| match ended {
-            Some(_) => Ok(()),
-            None => {
-                self.server.signal(Signal::Interrupt)?;
-                self.server.wait(START_TIMEOUT).map(drop)
-            }
-        });
-        if let Err(error) = stopped {
+        if let Err(error) = self.stop() {
             eprintln!("PostgreSQL did not stop: {error:#}");
         }
     }
