@@ -192,5 +192,7 @@ pub const OWNER_RENEW: Duration = Duration::from_secs(1);
 /// An instance trusts its lease by so much less than the database does: what was sent under it has
 /// left before another instance owns the municipality.
 pub const OWNER_LEASE_MARGIN: Duration = Duration::from_secs(1);
+/// Longest time that an instance takes to give a municipality back.
+pub const TOWN_CLOSE_MAX: Duration = Duration::from_secs(8);
 /// When a caller is asked to come again while a municipality has no owner.
 pub const NO_OWNER_RETRY: Duration = Duration::from_secs(1);

@@ -165,6 +165,8 @@ pub type ApplyFuture =
 enum Command {
     Publish(Batch, oneshot::Sender<Result<Vec<Answer>, PublishError>>),
     Control(Box<ControlRequest>),
+    /// Takes nothing more, does what waits already, answers and ends.
+    Close(oneshot::Sender<()>),
 }
 
 struct ControlRequest {
@@ -233,6 +235,15 @@ impl Sequencer {
         answer.await.map_err(|_| PublishError::Stopped)?
     }
 
+    /// Takes nothing more, and returns when what waited is answered.
+    pub async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        // One that has ended already has nothing that waits.
+        if self.commands.send(Command::Close(reply)).await.is_ok() {
+            drop(closed.await);
+        }
+    }
+
     /// Appends a control record between two publish batches and applies it.
     pub async fn control(
         &self,
@@ -261,6 +272,8 @@ type Waiting = (Batch, oneshot::Sender<Result<Vec<Answer>, PublishError>>);
 async fn run(parts: Parts, mut queue: mpsc::Receiver<Command>) {
     let mut sound = true;
     let mut next = None;
+    // Answered by dropping them, when all that waits is done.
+    let mut closed = Vec::new();
     loop {
         let Some(command) = (match next.take() {
             Some(command) => Some(command),
@@ -275,6 +288,11 @@ async fn run(parts: Parts, mut queue: mpsc::Receiver<Command>) {
             recovery::recover(&parts).await.inspect_err(report)
         };
         sound = match command {
+            Command::Close(reply) => {
+                queue.close();
+                closed.push(reply);
+                ready.is_ok()
+            }
             Command::Control(request) => control(&parts, *request, ready).await,
             Command::Publish(batch, reply) => {
                 let mut waiting: Vec<Waiting> = vec![(batch, reply)];

@@ -69,7 +69,8 @@ pub(super) fn start(commons: &Commons, m: &Municipality, changing: Arc<Mutex<()>
         m: m.clone(),
         changing,
     };
-    tokio::spawn(async move {
+    let tasks = keeper.commons.tasks.clone();
+    tasks.spawn(async move {
         let mut ticks = tokio::time::interval(keeper.commons.rules.period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -96,7 +97,8 @@ pub(super) fn start_history(commons: &Commons) {
         return;
     }
     let commons = commons.clone();
-    tokio::spawn(async move {
+    let tasks = commons.tasks.clone();
+    tasks.spawn(async move {
         let mut ticks = tokio::time::interval(HISTORY_PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -64,6 +64,10 @@ pub struct Shared {
     pub pseudonyms: Pseudonyms,
     /// Whether the disk has room.
     pub room: Arc<super::room::Room>,
+    /// Until when this instance may send.
+    pub lease: super::lease::Lease,
+    /// What runs for the municipality.
+    pub tasks: tokio_util::task::TaskTracker,
     /// Epoch of this owner.
     pub owner_epoch: u64,
     /// Told the id of a filling subscription that has ended.
@@ -169,6 +173,7 @@ impl Runner {
         let id = row.id.clone();
         let live_tail = shared.log.watch_tail(&shared.municipality, Stream::Live);
         let bulk_tail = shared.log.watch_tail(&shared.municipality, Stream::Bulk);
+        let tasks = shared.tasks.clone();
         let state = State {
             shared,
             row,
@@ -190,7 +195,7 @@ impl Runner {
             bulk_tail,
             started: Instant::now(),
         };
-        tokio::spawn(run(state, queue, stop));
+        tasks.spawn(run(state, queue, stop));
         Self { id, commands }
     }
 }
@@ -467,6 +472,9 @@ pub enum StepError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The lease is over: another instance may own the municipality.
+    #[error("the lease of this instance is over; nothing is sent until it is prolonged")]
+    NoLease,
     /// A record.
     #[error("the record at {position} of the {stream} stream cannot be read: {what}")]
     Record {

@@ -17,6 +17,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
@@ -26,6 +27,7 @@ use super::config::Config;
 use super::delivery_service::Deliveries;
 use super::event_service::Events;
 use super::gate::Gate;
+use super::lease::Lease;
 use super::retention::{Rules, start_history};
 use super::status::Failure;
 use super::town::{Commons, Town, watch_alarms};
@@ -182,7 +184,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         rules: Arc::new(rules),
         room: Arc::default(),
         alarm_limits: config.alarms,
+        lease: Lease::forever(),
         stop: stop.child_token(),
+        tasks: TaskTracker::new(),
     };
     let listener = TcpListener::bind(config.listen)
         .await

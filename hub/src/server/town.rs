@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::Code;
 
+use super::lease::Lease;
 use super::registry::GrantVersions;
 use super::room::Room;
 use super::runner::{Command, Overview, Past, Runner, Shared};
@@ -17,6 +19,7 @@ use super::status::{Failure, not_found};
 use crate::alarms::Limits;
 use crate::event::{Municipality, Position, Pseudonyms, Stream};
 use crate::grants::GrantTable;
+use crate::limits::TOWN_CLOSE_MAX;
 use crate::log::EventLog;
 use crate::publish::control::Change;
 use crate::publish::sequencer::{Parts, PublishError, Sequencer};
@@ -53,8 +56,12 @@ pub struct Commons {
     pub room: Arc<Room>,
     /// From which age on things alarm.
     pub alarm_limits: Limits,
-    /// Ends everything.
+    /// Until when this instance may send.
+    pub lease: Lease,
+    /// Ends everything; a municipality has a child of it.
     pub stop: CancellationToken,
+    /// What runs until then; a municipality has its own.
+    pub tasks: TaskTracker,
 }
 
 impl std::fmt::Debug for Commons {
@@ -111,6 +118,11 @@ impl Town {
     /// # Errors
     /// When log or store cannot be read.
     pub async fn open(commons: Commons, municipality: Municipality) -> Result<Self, PublishError> {
+        let commons = Commons {
+            stop: commons.stop.child_token(),
+            tasks: TaskTracker::new(),
+            ..commons
+        };
         let owner_epoch = commons.store.own(&municipality).await?;
         let versions = load_grants(&commons, &municipality).await?;
         let (grants, grants_seen) = watch::channel(Arc::new(versions));
@@ -126,6 +138,8 @@ impl Town {
             protected: protected_seen,
             pseudonyms: commons.pseudonyms.clone(),
             room: commons.room.clone(),
+            lease: commons.lease.clone(),
+            tasks: commons.tasks.clone(),
             owner_epoch,
             filled,
         };
@@ -151,7 +165,14 @@ impl Town {
             start_runner(&commons, &shared, &runners, row, Past::Recovered);
         }
         crate::telemetry::watch(&commons, &municipality);
-        tokio::spawn(pass_on_filled(runners.clone(), filled_queue));
+        let passing = pass_on_filled(runners.clone(), filled_queue);
+        let stopped = commons.stop.clone().cancelled_owned();
+        commons.tasks.spawn(async move {
+            tokio::select! {
+                () = passing => {}
+                () = stopped => {}
+            }
+        });
         let changing: Arc<tokio::sync::Mutex<()>> = Arc::default();
         super::retention::start(&commons, &municipality, changing.clone());
         let town = Self {
@@ -182,6 +203,29 @@ impl Town {
             .control("musubi".to_owned(), reason, Change::Grants { text })
             .await?;
         Ok(())
+    }
+
+    /// Ends when the municipality is closed.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.commons.stop
+    }
+
+    /// Gives everything back: takes no publish any more, finishes those that wait, lets adapters
+    /// answer what is under way, and ends. Nothing of it writes afterwards.
+    pub async fn close(&self) {
+        self.commons.stop.cancel();
+        self.commons.tasks.close();
+        let closing = async {
+            self.sequencer.close().await;
+            self.commons.tasks.wait().await;
+        };
+        if tokio::time::timeout(TOWN_CLOSE_MAX, closing).await.is_err() {
+            let municipality = self.municipality.as_str();
+            tracing::warn!(
+                municipality,
+                "closing took too long; its fence ends the rest"
+            );
+        }
     }
 
     /// Keeps the log from being trimmed, and bindings from changing, as long as it is held.

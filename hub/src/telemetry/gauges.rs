@@ -46,12 +46,13 @@ static LEVELS: Mutex<BTreeMap<String, Levels>> = Mutex::new(BTreeMap::new());
 pub(crate) fn watch(commons: &Commons, m: &Municipality) {
     register();
     let (commons, m) = (commons.clone(), m.clone());
-    tokio::spawn(async move {
+    let tasks = commons.tasks.clone();
+    tasks.spawn(async move {
         let mut ticks = tokio::time::interval(GAUGES_PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = commons.stop.cancelled() => return,
+                () = commons.stop.cancelled() => return drop(table().remove(m.as_str())),
                 _ = ticks.tick() => {}
             }
             if !WANTED.load(Ordering::Relaxed) {

@@ -4,6 +4,7 @@
 //! Read next: `retention.rs`.
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::event::seal::Sealed;
@@ -12,6 +13,7 @@ use crate::grants::GrantTable;
 use crate::log::memory::MemoryLog;
 use crate::log::{EventLog, NewRecord};
 use crate::schema::Schema;
+use crate::server::lease::Lease;
 use crate::settings::BindingSettings;
 use crate::store::memory::MemoryStore;
 use crate::store::{
@@ -65,7 +67,9 @@ impl Stage {
             }),
             room: Arc::default(),
             alarm_limits: crate::alarms::Limits::default(),
+            lease: Lease::forever(),
             stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
         };
         let keeper = Keeper {
             commons,

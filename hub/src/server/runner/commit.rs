@@ -48,6 +48,10 @@ impl State {
                     }
                 }
             }
+            // What was decided is stored; whoever owns the municipality sends it.
+            if !deliveries.is_empty() && !self.shared.lease.holds() {
+                return Err(StepError::NoLease);
+            }
             if !self.send(deliveries).await {
                 self.drop_session();
                 return Ok(());

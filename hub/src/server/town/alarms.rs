@@ -43,7 +43,8 @@ struct Last {
 
 /// Looks until the hub stops.
 pub(crate) fn watch(town: Arc<Town>) {
-    tokio::spawn(async move {
+    let tasks = town.commons.tasks.clone();
+    tasks.spawn(async move {
         let mut ticks = tokio::time::interval(ALARM_PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

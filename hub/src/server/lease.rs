@@ -1,0 +1,57 @@
+//! Until when this instance may send what it owns.
+//! Asked right before each delivery leaves; prolonged by the keeper of the cluster.
+//! Must never hold longer than the store says, whatever the wall clock does.
+//! Read next: `server/cluster.rs`, `store/owners.rs`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// The lease of an instance, on its monotonic clock.
+#[derive(Clone, Debug)]
+pub struct Lease(Option<Arc<Mutex<Option<Instant>>>>);
+
+impl Lease {
+    /// Of a hub that shares its store with nobody.
+    pub fn forever() -> Self {
+        Self(None)
+    }
+
+    /// One that has to be prolonged before anything is sent.
+    pub fn not_yet() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// Prolongs it; it never gets shorter.
+    pub fn prolong(&self, until: Instant) {
+        let Some(shared) = &self.0 else { return };
+        let mut stored = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        *stored = (*stored).max(Some(until));
+    }
+
+    /// True while it holds.
+    pub fn holds(&self) -> bool {
+        let Some(shared) = &self.0 else { return true };
+        let until = *shared.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_lease_holds_only_until_its_time_and_never_gets_shorter() {
+        let now = Instant::now();
+        let lease = Lease::not_yet();
+        assert!(!lease.holds());
+        lease.prolong(now);
+        assert!(!lease.holds(), "its time has come");
+        lease.prolong(now + Duration::from_secs(600));
+        lease.prolong(now);
+        assert!(lease.holds());
+        assert!(Lease::forever().holds());
+    }
+}
