@@ -18,6 +18,7 @@ use crate::event::{Municipality, Position, Stream};
 
 #[cfg(test)]
 mod contract;
+pub mod fences;
 pub mod memory;
 pub mod sqlite;
 
