@@ -11,6 +11,9 @@
 //!           └ the low watermark: every sequence before it is done or parked
 //! ```
 
+pub(super) mod group;
+pub(super) mod stored;
+
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
@@ -163,7 +166,12 @@ impl SubscriptionRow {
     }
 
     fn wanted(&self) -> BindingState {
-        if self.is_filling() {
+        Self::wanted_of(&self.id)
+    }
+
+    /// The state of the binding that a subscription of this name delivers to.
+    fn wanted_of(id: &str) -> BindingState {
+        if id.contains('~') {
             BindingState::Filling
         } else {
             BindingState::Serving

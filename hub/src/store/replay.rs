@@ -87,6 +87,24 @@ pub enum ReplayAt {
     Subjects(Option<Subject>),
 }
 
+impl ReplayAt {
+    /// In stored rows: stream (0 for subjects), sequence, subject.
+    pub(super) fn columns(&self) -> (i64, i64, Option<&str>) {
+        match self {
+            ReplayAt::Units(stream, sequence) => (stream.number(), *sequence as i64, None),
+            ReplayAt::Subjects(subject) => (0, 0, subject.as_ref().map(|of| of.0.as_str())),
+        }
+    }
+
+    /// Reads its columns.
+    pub(super) fn stored(stream: i64, sequence: i64, subject: Option<String>) -> Self {
+        match stream {
+            0 => ReplayAt::Subjects(subject.map(Subject)),
+            stream => ReplayAt::Units(Stream::from_number(stream), sequence as u64),
+        }
+    }
+}
+
 /// Where a replay stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReplayState {
@@ -96,6 +114,26 @@ pub enum ReplayState {
     Done,
     /// Stopped before its end.
     Stopped,
+}
+
+impl ReplayState {
+    /// Number in stored rows.
+    pub(super) fn number(self) -> i64 {
+        match self {
+            ReplayState::Running => 1,
+            ReplayState::Done => 2,
+            ReplayState::Stopped => 3,
+        }
+    }
+
+    /// Reads a stored number.
+    pub(super) fn from_number(number: i64) -> Self {
+        match number {
+            1 => ReplayState::Running,
+            2 => ReplayState::Done,
+            _ => ReplayState::Stopped,
+        }
+    }
 }
 
 /// A replay.

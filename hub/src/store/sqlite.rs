@@ -10,6 +10,7 @@ use sqlx::sqlite::SqlitePool;
 use tokio::sync::Mutex;
 
 use self::writer::Writer;
+use super::delivery::group::Deltas;
 use super::{Durability, StoreError};
 use crate::limits::CHECK_AT_START_BYTES_MAX;
 use crate::sqlite::seal::{self, Unchecked};
@@ -33,7 +34,7 @@ pub struct SqliteStore {
     path: PathBuf,
     writer: Writer,
     /// Deltas of deliveries that wait for the writer.
-    deltas: delivery::Deltas,
+    deltas: Deltas,
     readers: SqlitePool,
     /// What is to be checked beside the service.
     unchecked: Mutex<Option<Unchecked>>,
@@ -55,7 +56,7 @@ impl SqliteStore {
         Ok(Self {
             path: path.to_owned(),
             writer: Writer::new(path, writer),
-            deltas: delivery::Deltas::default(),
+            deltas: Deltas::default(),
             readers,
             checked: AtomicBool::new(unchecked.is_none()),
             unchecked: Mutex::new(unchecked),

@@ -5,7 +5,7 @@
 //! Read next: `engine.rs`.
 
 mod commit;
-mod group;
+mod write;
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,76 +13,22 @@ use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-pub(super) use self::group::Deltas;
 use super::{SqliteStore, failed};
 
 use crate::event::seal::Sealed;
-use crate::event::{Municipality, Position, Stream, Subject};
-use crate::settings::BindingSettings;
+use crate::event::{Municipality, Position, Subject};
+use crate::store::delivery::stored::{pair, settings_of};
 use crate::store::{
     BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, Durability, HistoryRow,
-    OutcomeTally, ParkedRow, ParkedState, Pause, PausedBy, RunRow, StoreError, SubscriptionRow,
-    UnitKey,
+    OutcomeTally, ParkedRow, ParkedState, Pause, RunRow, StoreError, SubscriptionRow, UnitKey,
 };
-use musubi_proto::hub::v1::Outcome;
 
 pub(super) fn key_of(row: &SqliteRow) -> UnitKey {
-    UnitKey {
-        stream: Stream::from_number(row.get("stream")),
-        sequence: row.get::<i64, _>("sequence") as u64,
-        member: row.get::<i64, _>("member") as u32,
-    }
+    UnitKey::stored(row.get("stream"), row.get("sequence"), row.get("member"))
 }
 
 fn position_of(number: i64) -> Position {
     Position(number as u64)
-}
-
-fn binding_state(number: i64) -> BindingState {
-    match number {
-        1 => BindingState::Filling,
-        2 => BindingState::Serving,
-        _ => BindingState::Replaced,
-    }
-}
-
-fn binding_number(state: BindingState) -> i64 {
-    match state {
-        BindingState::Filling => 1,
-        BindingState::Serving => 2,
-        BindingState::Replaced => 3,
-    }
-}
-
-fn pause_of(by: Option<i64>, reason: Option<String>) -> Option<Pause> {
-    let by = match by? {
-        1 => PausedBy::Adapter,
-        2 => PausedBy::Hub,
-        _ => PausedBy::Operator,
-    };
-    let reason = reason.unwrap_or_default();
-    Some(Pause { by, reason })
-}
-
-fn paused_number(by: PausedBy) -> i64 {
-    match by {
-        PausedBy::Adapter => 1,
-        PausedBy::Hub => 2,
-        PausedBy::Operator => 3,
-    }
-}
-
-/// Settings that cannot be read limit nothing: a binding that is served too fast is seen, one that
-/// stands still for ever may not be.
-fn settings_of(subscription: &str, text: &str) -> BindingSettings {
-    serde_json::from_str(text).unwrap_or_else(|error| {
-        tracing::error!(%error, subscription, "the settings of a binding cannot be read");
-        BindingSettings::default()
-    })
-}
-
-fn pair(live: Option<i64>, bulk: Option<i64>) -> Option<(Position, Position)> {
-    Some((position_of(live?), position_of(bulk?)))
 }
 
 pub(super) fn parked_of(row: &SqliteRow, subjects: Vec<Subject>) -> ParkedRow {
@@ -129,33 +75,10 @@ fn binding_of(row: &SqliteRow) -> BindingRow {
     BindingRow {
         product: row.get("product"),
         epoch: row.get::<i64, _>("epoch") as u64,
-        state: binding_state(row.get("state")),
+        state: BindingState::from_number(row.get("state")),
         cut: pair(row.get("cut_live"), row.get("cut_bulk")),
-        paused: pause_of(row.get("paused_by"), row.get("paused")),
+        paused: Pause::stored(row.get("paused_by"), row.get("paused")),
         settings: settings_of(row.get("subscription"), row.get("settings")),
-    }
-}
-
-/// Adds a count of the outcomes. A refusal counts as long as its events are parked.
-fn count_done(tally: &mut OutcomeTally, row: &SqliteRow) {
-    let events = row.get::<i64, _>("events") as u64;
-    match Outcome::try_from(row.get::<i64, _>("outcome") as i32) {
-        Ok(Outcome::Applied) => tally.applied += events,
-        Ok(Outcome::Duplicate) => tally.duplicate += events,
-        Ok(Outcome::NotRelevant) => tally.not_relevant += events,
-        Ok(Outcome::PendingReview) => tally.pending_review += events,
-        Ok(Outcome::Superseded | Outcome::SupersededBySwap) => tally.superseded += events,
-        Ok(Outcome::Skipped) => tally.skipped += events,
-        _ => {}
-    }
-}
-
-/// Adds a count of what is parked.
-fn count_parked(tally: &mut OutcomeTally, row: &SqliteRow) {
-    let events = row.get::<i64, _>("events") as u64;
-    match ParkedState::from_number(row.get("state")) {
-        ParkedState::Rejected | ParkedState::Dead => tally.rejected += events,
-        ParkedState::Waiting | ParkedState::Due => tally.waiting += events,
     }
 }
 
@@ -194,13 +117,13 @@ const PARTS: [(&str, Add); 3] = [
     (
         "SELECT t.* FROM subscription s JOIN tally t ON t.subscription = s.id
          WHERE s.municipality = $1",
-        |of, row| count_done(&mut of.tally, row),
+        |of, row| of.tally.count_done(row.get("outcome"), row.get("events")),
     ),
     (
         "SELECT p.subscription, p.state, sum(p.events) AS events
          FROM subscription s JOIN parked p ON p.subscription = s.id
          WHERE s.municipality = $1 GROUP BY p.subscription, p.state",
-        |of, row| count_parked(&mut of.tally, row),
+        |of, row| of.tally.count_parked(row.get("state"), row.get("events")),
     ),
 ];
 
@@ -294,7 +217,7 @@ impl DeliveryStore for SqliteStore {
             .bind(&row.id)
             .bind(binding.epoch as i64)
             .bind(&binding.product)
-            .bind(binding_number(binding.state))
+            .bind(binding.state.number())
             .bind(binding.cut.map(|cut| cut.0.0 as i64))
             .bind(binding.cut.map(|cut| cut.1.0 as i64))
             .bind(serde_json::to_string(&binding.settings).unwrap_or_default())
@@ -334,7 +257,7 @@ impl DeliveryStore for SqliteStore {
     }
 
     async fn commit(&self, delta: DeliveryDelta) -> Result<(), StoreError> {
-        self.commit_delta(delta).await
+        self.deltas.commit(delta, self.writer.turn()).await
     }
 
     async fn ahead(&self, subscription: &str) -> Result<HashSet<UnitKey>, StoreError> {

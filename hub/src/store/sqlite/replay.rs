@@ -11,6 +11,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 use super::acts::put_act;
 use super::{SqliteStore, failed, json_list};
 use crate::event::{Municipality, Position, Stream, Subject};
+use crate::store::delivery::stored::town;
 use crate::store::replay::{
     HadEvent, ReplayAt, ReplayProgress, ReplayRow, ReplayState, ReplayStore, Selected, Selection,
 };
@@ -29,30 +30,6 @@ const FROM_EVENTS: &str = " FROM event e CROSS JOIN history h \
 /// From the history on, in its order.
 const FROM_HISTORY: &str = " FROM history h CROSS JOIN event e \
      ON e.municipality = h.municipality AND e.id = h.event_id";
-
-fn state_number(state: ReplayState) -> i64 {
-    match state {
-        ReplayState::Running => 1,
-        ReplayState::Done => 2,
-        ReplayState::Stopped => 3,
-    }
-}
-
-fn state_of(number: i64) -> ReplayState {
-    match number {
-        1 => ReplayState::Running,
-        2 => ReplayState::Done,
-        _ => ReplayState::Stopped,
-    }
-}
-
-/// The columns of a place: stream (0 for subjects), sequence, subject.
-fn place(at: &ReplayAt) -> (i64, i64, Option<&str>) {
-    match at {
-        ReplayAt::Units(stream, sequence) => (stream.number(), *sequence as i64, None),
-        ReplayAt::Subjects(subject) => (0, 0, subject.as_ref().map(|subject| subject.0.as_str())),
-    }
-}
 
 fn had_event(row: &SqliteRow) -> HadEvent {
     HadEvent {
@@ -85,13 +62,8 @@ fn replay_of(row: &SqliteRow) -> ReplayRow {
         subjects: subjects.into_iter().map(Subject).collect(),
         types: serde_json::from_str(row.get("types")).unwrap_or_default(),
     };
-    let at = match row.get::<i64, _>("at_stream") {
-        0 => ReplayAt::Subjects(row.get::<Option<String>, _>("at_subject").map(Subject)),
-        stream => ReplayAt::Units(
-            Stream::from_number(stream),
-            row.get::<i64, _>("at_sequence") as u64,
-        ),
-    };
+    let subject = row.get::<Option<String>, _>("at_subject");
+    let at = ReplayAt::stored(row.get("at_stream"), row.get("at_sequence"), subject);
     let count = |name| row.get::<i64, _>(name) as u64;
     ReplayRow {
         id: row.get("id"),
@@ -104,7 +76,7 @@ fn replay_of(row: &SqliteRow) -> ReplayRow {
         started_ms: row.get("started_ms"),
         selected: (count("units"), count("subject_count")),
         progress: ReplayProgress {
-            state: state_of(row.get("state")),
+            state: ReplayState::from_number(row.get("state")),
             note: row.get("note"),
             ended_ms: row.get("ended_ms"),
             at,
@@ -113,10 +85,6 @@ fn replay_of(row: &SqliteRow) -> ReplayRow {
             parked: count("parked"),
         },
     }
-}
-
-fn town(subscription: &str) -> &str {
-    subscription.split('/').next().unwrap_or_default()
 }
 
 /// Narrows a query over `history h` and `event e` to what a selection names.
@@ -170,7 +138,7 @@ impl ReplayStore for SqliteStore {
         let mut transaction = writer.begin().await.map_err(&failed)?;
         let of = &row.selection;
         let subjects: Vec<&str> = of.subjects.iter().map(|s| s.0.as_str()).collect();
-        let (at_stream, at_sequence, at_subject) = place(&row.progress.at);
+        let (at_stream, at_sequence, at_subject) = row.progress.at.columns();
         let written = sqlx::query(
             "INSERT INTO replay (id, subscription, municipality, binding_epoch, stream,
                from_position, to_position, from_ms, to_ms, subjects, types, repair, operator,
@@ -227,14 +195,14 @@ impl ReplayStore for SqliteStore {
         };
         let mut writer = self.writer.lock(durability).await.map_err(&failed)?;
         let mut transaction = writer.begin().await.map_err(&failed)?;
-        let (at_stream, at_sequence, at_subject) = place(&progress.at);
+        let (at_stream, at_sequence, at_subject) = progress.at.columns();
         let town: Option<String> = sqlx::query_scalar(
             "UPDATE replay SET state = $2, note = $3, ended_ms = $4, at_stream = $5,
                at_sequence = $6, at_subject = $7, delivered = $8, known = $9, parked = $10
              WHERE id = $1 AND state = 1 RETURNING municipality",
         )
         .bind(id)
-        .bind(state_number(progress.state))
+        .bind(progress.state.number())
         .bind(&progress.note)
         .bind(progress.ended_ms)
         .bind(at_stream)

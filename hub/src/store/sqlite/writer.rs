@@ -37,12 +37,14 @@ impl Writer {
 
     /// The connection, once nobody else writes; what is committed on it keeps `durability`.
     pub(super) async fn lock(&self, durability: Durability) -> Result<Writing<'_>, sqlx::Error> {
-        self.turn().await.keeping(durability).await
+        let mut writing = self.turn().await;
+        writing.keep(durability).await?;
+        Ok(writing)
     }
 
-    /// One's turn to write, for whoever decides only then what is written.
-    pub(super) async fn turn(&self) -> Turn<'_> {
-        Turn(self.0.lock().await)
+    /// The connection, for whoever decides only then what is written: `keep` comes before.
+    pub(super) async fn turn(&self) -> Writing<'_> {
+        Writing(self.0.lock().await)
     }
 
     /// Closes the connection.
@@ -51,17 +53,17 @@ impl Writer {
     }
 }
 
-/// One's turn to write.
+/// The writing connection in one's hands.
 #[derive(Debug)]
-pub(super) struct Turn<'a>(MutexGuard<'a, State>);
+pub(super) struct Writing<'a>(MutexGuard<'a, State>);
 
-impl<'a> Turn<'a> {
-    /// The connection; what is committed on it keeps `durability`.
-    pub(super) async fn keeping(self, durability: Durability) -> Result<Writing<'a>, sqlx::Error> {
-        let mut state = self.0;
+impl Writing<'_> {
+    /// What is committed from now on keeps `durability`.
+    pub(super) async fn keep(&mut self, durability: Durability) -> Result<(), sqlx::Error> {
+        let state = &mut *self.0;
         let State {
             path, connection, ..
-        } = &mut *state;
+        } = state;
         if sqlite::renew(connection, path, &sqlite::BY_NAME).await? {
             state.set_to = Some(Durability::Now);
         }
@@ -76,18 +78,7 @@ impl<'a> Turn<'a> {
                 .await?;
             state.set_to = Some(durability);
         }
-        Ok(Writing(state))
-    }
-}
-
-/// The writing connection in one's hands.
-#[derive(Debug)]
-pub(super) struct Writing<'a>(MutexGuard<'a, State>);
-
-impl<'a> Writing<'a> {
-    /// One's turn again, for the next commit.
-    pub(super) fn end(self) -> Turn<'a> {
-        Turn(self.0)
+        Ok(())
     }
 
     /// Begins a transaction that may write from its first statement on.

@@ -1,5 +1,5 @@
 //! Applies delivery deltas of different subscriptions inside an open transaction.
-//! Called by `group.rs` once their fences hold. What every delivery writes has one statement a
+//! Called by `write.rs` once their fences hold. What every delivery writes has one statement a
 //! table for all deltas together; the rest is rare.
 //! Must never leave a part of a delta out. Read next: `store/delivery.rs`.
 
@@ -10,11 +10,11 @@ use sqlx::Sqlite;
 use sqlx::query_builder::Separated;
 use sqlx::sqlite::SqliteConnection;
 
-use super::{binding_number, paused_number};
 use crate::event::Stream;
+use crate::store::delivery::stored::town;
 use crate::store::sqlite::acts::put_act;
 use crate::store::sqlite::{json_list, rows};
-use crate::store::{BindingState, Cursor, DeliveryDelta, Done, ParkedRow, ParkedState, UnitKey};
+use crate::store::{Cursor, DeliveryDelta, Done, ParkedRow, ParkedState, UnitKey};
 
 /// A row on its way into a statement.
 type Row<'a> = Separated<'a, Sqlite, &'static str>;
@@ -81,16 +81,9 @@ async fn put_ahead(
     connection: &mut SqliteConnection,
     deltas: &[&DeliveryDelta],
 ) -> Result<(), sqlx::Error> {
-    let ahead = |delta: &&DeliveryDelta| {
-        let done = delta.done.iter().map(|done| done.key);
-        let parked = delta.park.iter().map(|row| row.key);
-        let open = done.chain(parked).filter(|key| !passed(delta, *key));
-        open.collect::<Vec<UnitKey>>()
-    };
     let units = deltas.iter().flat_map(|delta| {
-        ahead(delta)
-            .into_iter()
-            .map(|key| (delta.subscription.as_str(), key))
+        let ahead = delta.ahead();
+        ahead.map(|key| (delta.subscription.as_str(), key))
     });
     let units: Vec<UnitOf<'_>> = units.collect();
     rows::execute(
@@ -104,12 +97,6 @@ async fn put_ahead(
          ON CONFLICT DO NOTHING",
     )
     .await
-}
-
-/// True when the delta itself moves the cursor over a unit.
-fn passed(delta: &DeliveryDelta, key: UnitKey) -> bool {
-    let mut cursors = delta.cursors.iter();
-    cursors.any(|(stream, cursor)| *stream == key.stream && key.sequence < cursor.sequence)
 }
 
 /// Counts outcomes by their events.
@@ -140,21 +127,14 @@ async fn count(
     .await
 }
 
-/// Forgets the attempts of units that are done. One that was done at its first attempt has none,
-/// unless it was parked.
+/// Forgets the attempts of units that are done.
 async fn forget_attempts(
     connection: &mut SqliteConnection,
     deltas: &[&DeliveryDelta],
 ) -> Result<(), sqlx::Error> {
-    let tried = |delta: &&DeliveryDelta| {
-        let done = delta.done.iter().chain(&delta.replayed);
-        let tried = done.filter(|done| done.attempt != 1 || delta.unpark.contains(&done.key));
-        tried.map(|done| done.key).collect::<Vec<UnitKey>>()
-    };
     let units = deltas.iter().flat_map(|delta| {
-        tried(delta)
-            .into_iter()
-            .map(|key| (delta.subscription.as_str(), key))
+        let tried = delta.tried();
+        tried.map(|key| (delta.subscription.as_str(), key))
     });
     let units: Vec<UnitOf<'_>> = units.collect();
     rows::execute(
@@ -203,11 +183,6 @@ async fn put_history(
         "WHERE column1 IS NOT NULL",
     )
     .await
-}
-
-/// A subscription's name begins with its municipality.
-fn town(subscription: &str) -> &str {
-    subscription.split('/').next().unwrap_or_default()
 }
 
 async fn put_parked(
@@ -407,19 +382,13 @@ async fn put_rest(
             .await?;
     }
     if let Some(pause) = &delta.paused {
-        let filling = subscription.contains('~');
-        let now = if filling {
-            BindingState::Filling
-        } else {
-            BindingState::Serving
-        };
         sqlx::query(
             "UPDATE binding SET paused_by = $2, paused = $4 WHERE subscription = $1 AND epoch =
                (SELECT max(epoch) FROM binding WHERE subscription = $1 AND state = $3)",
         )
         .bind(subscription)
-        .bind(pause.as_ref().map(|pause| paused_number(pause.by)))
-        .bind(binding_number(now))
+        .bind(pause.as_ref().map(|pause| pause.by.number()))
+        .bind(delta.binding_state().number())
         .bind(pause.as_ref().map(|pause| &pause.reason))
         .execute(&mut *connection)
         .await?;
