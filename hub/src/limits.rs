@@ -196,3 +196,18 @@ pub const OWNER_LEASE_MARGIN: Duration = Duration::from_secs(1);
 pub const TOWN_CLOSE_MAX: Duration = Duration::from_secs(8);
 /// When a caller is asked to come again while a municipality has no owner.
 pub const NO_OWNER_RETRY: Duration = Duration::from_secs(1);
+
+/// Connections of one instance to its database.
+pub const STORE_CONNECTIONS: u32 = 16;
+/// Time that a connection to the database may take.
+pub const STORE_CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// Longest wait for a free connection to the database.
+pub const STORE_CONNECTION_WAIT: Duration = Duration::from_secs(3);
+/// Time in which the database has to answer one piece of work.
+pub const STORE_ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long an operation is tried again whose connection to the database was lost.
+pub const STORE_RETRY_WITHIN: Duration = Duration::from_secs(5);
+/// First wait before that; it doubles.
+pub const STORE_RETRY_BASE: Duration = Duration::from_millis(20);
+/// Longest wait between two such tries.
+pub const STORE_RETRY_MAX: Duration = Duration::from_millis(500);

@@ -14,6 +14,7 @@ mod contract;
 pub mod delivery;
 pub mod memory;
 pub mod owners;
+pub mod postgres;
 pub mod publish;
 pub mod replay;
 pub mod retention;
