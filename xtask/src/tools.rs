@@ -20,7 +20,7 @@ struct Package {
     present: fn() -> bool,
 }
 
-const PACKAGES: [Package; 4] = [
+const PACKAGES: [Package; 5] = [
     Package {
         name: "python3-venv",
         present: python_venv_present,
@@ -28,6 +28,10 @@ const PACKAGES: [Package; 4] = [
     Package {
         name: "postgresql",
         present: postgresql_present,
+    },
+    Package {
+        name: "pgbouncer",
+        present: || Path::new("/usr/sbin/pgbouncer").is_file(),
     },
     Package {
         name: "strace",

@@ -19,9 +19,11 @@ use crate::limits::STORE_CONNECTIONS;
 
 mod acts;
 mod alarms;
+mod fences;
 mod migrate;
 mod owners;
 mod pool;
+mod publish;
 mod rows;
 mod session;
 #[cfg(test)]

@@ -5,10 +5,12 @@
 //! Read next: `process.rs`, `postgres.rs`, `wait.rs`.
 
 pub mod guard;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
 pub mod wait;
 
+pub use crate::pgbouncer::PgBouncer;
 pub use crate::postgres::Postgres;
 pub use crate::process::Process;
 pub use crate::wait::{wait_until, wait_until_blocking};

@@ -62,6 +62,11 @@ impl Postgres {
         Err(last.context("PostgreSQL did not start"))
     }
 
+    /// The port on the loopback address at which it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The address of a database of this server, as sqlx reads it. `postgres` exists from the start.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://musubi@127.0.0.1:{}/{database}", self.port)
@@ -69,6 +74,11 @@ impl Postgres {
 
     /// Makes an empty database and returns its address.
     pub fn create_database(&self, database: &str) -> Result<String> {
+        self.create_database_like(database, "template1")
+    }
+
+    /// Makes a copy of a database that nobody is connected to and returns its address.
+    pub fn create_database_like(&self, database: &str, template: &str) -> Result<String> {
         let mut command = Command::new(self.binaries.join("createdb"));
         command
             .args([
@@ -78,6 +88,7 @@ impl Postgres {
                 "musubi",
                 "--no-password",
             ])
+            .args(["--template", template, "--strategy", "file_copy"])
             .args(["--port", &self.port.to_string(), "--", database]);
         run(&mut command)?;
         Ok(self.url(database))
@@ -129,10 +140,10 @@ impl Drop for Postgres {
 
 /// Who runs the server: this user, or `postgres` when this user is root, whom it refuses.
 #[derive(Debug, Clone, Copy)]
-struct Owner(Option<(u32, u32)>);
+pub(crate) struct Owner(Option<(u32, u32)>);
 
 impl Owner {
-    fn find() -> Result<Self> {
+    pub(crate) fn find() -> Result<Self> {
         use std::os::unix::fs::MetadataExt;
 
         let me = fs::metadata("/proc/self").context("read /proc/self")?.uid();
@@ -146,7 +157,7 @@ impl Owner {
     }
 
     /// Gives the folder to the owner and closes it to others, as the server demands.
-    fn take(self, folder: &Path) -> Result<()> {
+    pub(crate) fn take(self, folder: &Path) -> Result<()> {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
         if let Some((user, group)) = self.0 {
             chown(folder, Some(user), Some(group))
@@ -155,7 +166,7 @@ impl Owner {
         Ok(())
     }
 
-    fn command(self, program: PathBuf, folder: &Path) -> Command {
+    pub(crate) fn command(self, program: PathBuf, folder: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(folder).env("LC_ALL", "C.UTF-8");
         if let Some((user, group)) = self.0 {
@@ -244,7 +255,7 @@ fn start_server(binaries: &Path, folder: &Path, owner: Owner, port: u16) -> Resu
     Ok(server)
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
     Ok(listener.local_addr()?.port())
 }

@@ -11,13 +11,42 @@ use sqlx::postgres::PgRow;
 use super::PgStore;
 use super::acts::put_act;
 use super::rows::position;
-use super::session::{Trouble, retried};
+use super::session::{Session, Trouble, retried};
 use crate::event::{Municipality, Stream};
 use crate::publish::source_rules::GAP;
 use crate::store::{
     AlarmStore, Durability, Followed, HeldPile, NewAct, ParkedState, Pile, Piles, RhythmRow,
     RhythmStore, StandingRow, StoreError,
 };
+
+/// Follows placed events, inside an open transaction.
+pub(super) async fn follow(
+    session: &mut Session<'_>,
+    m: &Municipality,
+    events: &[Followed],
+) -> Result<(), sqlx::Error> {
+    let ids: Vec<&str> = events.iter().map(|event| event.id.as_str()).collect();
+    let types: Vec<&str> = events.iter().map(|e| e.event_type.as_str()).collect();
+    let streams: Vec<i64> = events.iter().map(|event| event.stream.number()).collect();
+    let positions: Vec<i64> = events.iter().map(|e| e.position.0.cast_signed()).collect();
+    let times: Vec<i64> = events.iter().map(|event| event.at_ms).collect();
+    session
+        .query(
+            "INSERT INTO followed (municipality, id, type, stream, position, at_ms)
+             SELECT $1, * FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[],
+               $6::bigint[])
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(m.as_str())
+        .bind(ids)
+        .bind(types)
+        .bind(streams)
+        .bind(positions)
+        .bind(times)
+        .execute(&mut **session)
+        .await?;
+    Ok(())
+}
 
 fn followed_of(row: &PgRow) -> Followed {
     Followed {

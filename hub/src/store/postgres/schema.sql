@@ -20,7 +20,7 @@ CREATE TABLE fences (
 );
 -- The last delta that placed and held at once: done again it would close what it held itself.
 CREATE TABLE published (
-  municipality TEXT PRIMARY KEY, delta UUID NOT NULL
+  municipality TEXT PRIMARY KEY, delta TEXT NOT NULL
 ) WITH (fillfactor = 50);
 
 CREATE TABLE event (
