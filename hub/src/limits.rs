@@ -205,8 +205,9 @@ pub const STORE_CONNECT_WITHIN: Duration = Duration::from_secs(3);
 pub const STORE_CONNECTION_WAIT: Duration = Duration::from_secs(3);
 /// Time in which the database has to answer one piece of work.
 pub const STORE_ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// How long an operation is tried again whose connection to the database was lost.
-pub const STORE_RETRY_WITHIN: Duration = Duration::from_secs(5);
+/// How long an operation is tried again whose connection to the database was lost: a server that
+/// starts again after a crash is waited for.
+pub const STORE_RETRY_WITHIN: Duration = Duration::from_secs(10);
 /// First wait before that; it doubles.
 pub const STORE_RETRY_BASE: Duration = Duration::from_millis(20);
 /// Longest wait between two such tries.

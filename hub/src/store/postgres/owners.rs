@@ -93,7 +93,7 @@ impl PgStore {
         })
     }
 
-    async fn prolong(&self, session: &mut Session<'_>) -> Result<(), sqlx::Error> {
+    pub(super) async fn prolong(&self, session: &mut Session<'_>) -> Result<(), sqlx::Error> {
         session
             .query(PROLONG)
             .bind(&self.owned.holder)

@@ -1,0 +1,174 @@
+//! Leases and fences: who owns a municipality, and that nobody else writes for it.
+//! The part that several instances rest on.
+//! Must never take a time-out for a proof: what waits is seen to wait.
+//! Read next: `store/postgres/owners.rs`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::*;
+use crate::log::fences::{Fence, FenceBook};
+use crate::store::{
+    ActStore, AlarmStore, Durability, NewAct, Owners, PublishStore, RhythmRow, RhythmStore,
+    StoreError,
+};
+
+#[tokio::test]
+async fn a_lease_is_waited_out_and_one_that_is_given_back_is_free_at_once() {
+    let server = Postgres::start().unwrap();
+    let url = server.create_database("store").unwrap();
+    let first = instance(&url, "a:1", LONG).await;
+    let second = instance(&url, "b:1", LONG).await;
+    let (m, other) = (town(), other_town());
+    assert_eq!(first.owner_of(&m).await.unwrap(), None);
+    assert_eq!(first.own_town(&m).await.unwrap(), 1);
+    assert_eq!(first.own_town(&other).await.unwrap(), 1);
+    let owner = second.owner_of(&m).await.unwrap().unwrap();
+    assert_eq!(
+        (owner.address.as_str(), owner.epoch, owner.holds),
+        ("a:1", 1, true)
+    );
+    let leased = second.own_town(&m).await.unwrap_err();
+    assert!(
+        matches!(&leased, StoreError::Leased { holder, .. } if holder == "a:1"),
+        "{leased}"
+    );
+    assert_eq!(second.renew().await.unwrap(), []);
+
+    first.release(&m).await.unwrap();
+    first.release(&m).await.unwrap();
+    assert_eq!(second.owner_of(&m).await.unwrap(), None);
+    assert_eq!(second.own_town(&m).await.unwrap(), 2);
+    assert_eq!(
+        first.renew().await.unwrap(),
+        [],
+        "it was given back, not lost"
+    );
+
+    // The same address, started again, is another instance: its predecessor may still run.
+    let again = instance(&url, "a:1", LONG).await;
+    again.own_town(&other).await.unwrap_err();
+    assert_eq!(
+        first.own_town(&other).await.unwrap(),
+        2,
+        "its own is taken anew at any time"
+    );
+}
+
+#[tokio::test]
+async fn a_lease_that_is_over_is_taken_and_its_holder_learns_it() {
+    let server = Postgres::start().unwrap();
+    let url = server.create_database("store").unwrap();
+    let lease = Duration::from_millis(700);
+    let first = instance(&url, "a:1", lease).await;
+    let second = instance(&url, "b:1", LONG).await;
+    first.own_town(&town()).await.unwrap();
+    first.own_town(&other_town()).await.unwrap();
+    let since = Instant::now();
+    assert_eq!(first.renew().await.unwrap(), []);
+    wait_until(SOON, "the end of the lease", async || {
+        Ok(second.own_town(&town()).await.is_ok())
+    })
+    .await
+    .unwrap();
+    assert!(since.elapsed() >= lease, "{:?}", since.elapsed());
+    let owner = first.owner_of(&other_town()).await.unwrap().unwrap();
+    assert_eq!((owner.address.as_str(), owner.holds), ("a:1", false));
+    // A write before it is told is refused by the fence, one afterwards by the store itself.
+    let fenced = |answer| assert!(matches!(answer, Err(StoreError::Fenced(_))), "{answer:?}");
+    fenced(first.heard(&town(), &[]).await);
+    assert_eq!(first.renew().await.unwrap(), [town()]);
+    fenced(first.heard(&town(), &[]).await);
+    first.heard(&other_town(), &[]).await.unwrap();
+    assert_eq!(first.renew().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn whoever_takes_over_waits_for_a_write_and_for_a_renewal_under_way() {
+    let server = Postgres::start().unwrap();
+    let url = server.create_database("store").unwrap();
+    let first = instance(&url, "a:1", Duration::ZERO).await;
+    let second = Arc::new(instance(&url, "b:1", Duration::ZERO).await);
+    first.own_town(&town()).await.unwrap();
+    let taking_over = || {
+        let second = second.clone();
+        tokio::spawn(async move { second.own_town(&town()).await })
+    };
+
+    let write = first.write(&town(), Durability::Now).await.unwrap();
+    let taken = taking_over();
+    until_one_waits(&url).await;
+    assert!(!taken.is_finished());
+    write.end().await.unwrap();
+    assert_eq!(taken.await.unwrap().unwrap(), 2);
+    first.write(&town(), Durability::Now).await.unwrap_err();
+
+    // The lease is over; a renewal that comes before the takeover holds it.
+    let first = instance(&url, "a:1", LONG).await;
+    first.own_town(&town()).await.unwrap();
+    let mut connection = beside(&url).await;
+    let ended = "UPDATE holders SET lease_until = now() - interval '1 hour'";
+    sqlx::query(ended).execute(&mut connection).await.unwrap();
+    let mut renewal = first.begin(Durability::Now).await.unwrap();
+    first.prolong(&mut renewal).await.unwrap();
+    let taken = taking_over();
+    until_one_waits(&url).await;
+    renewal.end().await.unwrap();
+    let leased = taken.await.unwrap().unwrap_err();
+    assert!(matches!(leased, StoreError::Leased { .. }), "{leased}");
+}
+
+/// Every write of a role for a municipality.
+async fn write_everything(store: &PgStore) -> Vec<Result<(), StoreError>> {
+    let m = &town();
+    let fence = Fence {
+        epoch: 1,
+        number: 1,
+        position: Position(1),
+        end: None,
+    };
+    let rhythm = RhythmRow {
+        source: REGISTRY.to_owned(),
+        rhythm_ms: 60_000,
+        heard_ms: 1,
+    };
+    vec![
+        store.claim(m, REGISTRY, &[claim("a", 1)]).await,
+        store.commit_publish(m, place("a", 1, 1)).await.map(drop),
+        store
+            .bind_capture(m, REGISTRY, "any product")
+            .await
+            .map(drop),
+        store.record_act(m, NewAct::default()).await,
+        store.put_standing(m, Vec::new()).await,
+        store.unfollow(m, &[]).await,
+        store.put_rhythm(m, rhythm, NewAct::default()).await,
+        store.heard(m, &[]).await,
+        store.put_fence(m, Stream::Live, fence).await,
+        store.forget_fence(m, Stream::Live, 1, 1).await,
+    ]
+}
+
+#[tokio::test]
+async fn after_another_handle_owns_a_municipality_nothing_is_written_through_the_first() {
+    let server = Postgres::start().unwrap();
+    let url = server.create_database("store").unwrap();
+    let first = PgStore::open(PgConfig::new(&url)).await.unwrap();
+    let second = PgStore::open(PgConfig::new(&url)).await.unwrap();
+    assert_eq!(first.own_town(&town()).await.unwrap(), 1);
+    assert_eq!(second.own_town(&town()).await.unwrap(), 2);
+    for (number, answer) in write_everything(&first).await.into_iter().enumerate() {
+        let fenced = matches!(answer, Err(StoreError::Fenced(_)));
+        assert!(fenced, "write {number}: {answer:?}");
+    }
+    assert_eq!(second.find_event(&town(), "a").await.unwrap(), None);
+    assert_eq!(second.acts(&town(), 0, 9).await.unwrap(), []);
+    // An instance that never owned it writes nothing either.
+    let third = instance(&url, "c:1", LONG).await;
+    for answer in write_everything(&third).await {
+        assert!(matches!(answer, Err(StoreError::Fenced(_))), "{answer:?}");
+    }
+    for answer in write_everything(&second).await {
+        answer.unwrap();
+    }
+}
