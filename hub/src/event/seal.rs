@@ -9,7 +9,7 @@ use thiserror::Error;
 pub const IDENTITY: &str = "identity";
 
 /// A sealed payload.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Sealed {
     /// Which key opens it.
     pub key_id: String,

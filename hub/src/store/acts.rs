@@ -9,7 +9,7 @@ use super::{ParkedRow, ParkedState, StoreError, UnitKey};
 use crate::event::{Municipality, Subject};
 
 /// An act to record.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct NewAct {
     /// Names it within the municipality: recorded twice, it stands there once.
     pub id: String,

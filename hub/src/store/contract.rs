@@ -271,14 +271,12 @@ macro_rules! suites {
         suite!(memory, Memory(Arc::default()); $($rule),*);
         suite!(sqlite, Sqlite(tempfile::tempdir().unwrap()); $($rule),*);
         /// The same rules for a backend whose start costs: see `postgres.rs`.
-        #[allow(dead_code, reason = "the roles of PostgreSQL are not complete yet")]
         pub(super) const RULES: &[Rule] =
             &[$((stringify!($rule), |harness| Box::pin($rule(harness)))),*];
     };
 }
 
 /// A rule with its name.
-#[allow(dead_code, reason = "the roles of PostgreSQL are not complete yet")]
 type Rule = (
     &'static str,
     for<'a> fn(&'a dyn Harness) -> futures::future::BoxFuture<'a, ()>,
@@ -288,6 +286,7 @@ mod acts;
 mod alarms;
 mod delivery;
 mod held;
+mod postgres;
 mod publish;
 mod replay;
 mod retention;

@@ -35,7 +35,7 @@ pub struct UnitKey {
 }
 
 /// Where a subscription stands in one stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Cursor {
     /// Next position that is not wholly done.
     pub position: Position,
@@ -55,7 +55,7 @@ pub enum BindingState {
 }
 
 /// Who stopped a binding.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PausedBy {
     /// Its adapter; attaching again, after a human has acted, goes on.
     Adapter,
@@ -66,7 +66,7 @@ pub enum PausedBy {
 }
 
 /// Why a binding is stopped.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Pause {
     /// Who stopped it.
     pub by: PausedBy,
@@ -180,7 +180,7 @@ impl SubscriptionRow {
 }
 
 /// How one unit ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Done {
     /// Unit.
     pub key: UnitKey,
@@ -199,7 +199,7 @@ pub struct Done {
 }
 
 /// Why a unit is parked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ParkedState {
     /// Was refused.
     Rejected,
@@ -234,7 +234,7 @@ impl ParkedState {
 }
 
 /// A unit set aside with its own copy of the events.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ParkedRow {
     /// Unit.
     pub key: UnitKey,
@@ -266,7 +266,7 @@ pub struct ParkedRow {
 }
 
 /// A run: its composition is stored before it is sent and never changes.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RunRow {
     /// Identifier.
     pub id: String,
@@ -295,7 +295,7 @@ pub struct HistoryRow {
 
 /// All that one step of a subscription changes, applied at once or not at all, and only while
 /// the owner's epoch is the stored one.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct DeliveryDelta {
     /// Subscription.
     pub subscription: String,

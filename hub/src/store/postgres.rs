@@ -10,20 +10,25 @@ use std::time::Duration;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
+use tokio::sync::Mutex;
 
 use self::owners::Owned;
 use self::pool::Pool;
 use self::session::{Trouble, retried};
 use super::StoreError;
+use super::delivery::group::Deltas;
 use crate::limits::STORE_CONNECTIONS;
 
 mod acts;
 mod alarms;
+mod delivery;
 mod fences;
 mod migrate;
 mod owners;
 mod pool;
 mod publish;
+mod replay;
+mod retention;
 mod rows;
 mod session;
 #[cfg(test)]
@@ -164,6 +169,10 @@ pub struct PgStore {
     pool: Pool,
     behind_pooler: bool,
     owned: Owned,
+    /// Deltas of deliveries that wait for their turn.
+    deltas: Deltas,
+    committing: Mutex<()>,
+    months: delivery::Months,
 }
 
 impl PgStore {
@@ -179,6 +188,9 @@ impl PgStore {
             pool: Pool::new(options.clone(), config.connections),
             behind_pooler: config.direct_url.is_some_and(|direct| direct != config.url),
             owned: Owned::new(config.identity),
+            deltas: Deltas::default(),
+            committing: Mutex::default(),
+            months: delivery::Months::default(),
         };
         let session = store.session_to_see().await;
         session.map_err(|error| PgOpenError::unreachable(&options, error))?;

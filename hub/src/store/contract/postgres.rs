@@ -8,8 +8,8 @@ use std::sync::Arc;
 use musubi_servers::{PgBouncer, Postgres};
 use tokio::task::JoinSet;
 
-use super::{Harness, Rule, Store, acts, alarms, delivery, held, publish, replay, retention};
 use super::subscriptions;
+use super::{Harness, Rule, Store, acts, alarms, delivery, held, publish, replay, retention};
 use crate::store::postgres::{PgConfig, PgStore};
 
 /// Rules that run at the same time.

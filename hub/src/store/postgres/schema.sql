@@ -87,7 +87,9 @@ CREATE TABLE subscription (
   id TEXT PRIMARY KEY, municipality TEXT NOT NULL, system TEXT NOT NULL,
   live_position BIGINT NOT NULL, live_sequence BIGINT NOT NULL,
   bulk_position BIGINT NOT NULL, bulk_sequence BIGINT NOT NULL,
-  filled BOOLEAN NOT NULL, until_live BIGINT, until_bulk BIGINT, closed BOOLEAN NOT NULL
+  filled BOOLEAN NOT NULL, until_live BIGINT, until_bulk BIGINT, closed BOOLEAN NOT NULL,
+  -- Digest of the last delta: sent again because its answer was lost, it is not applied again.
+  last_delta BIGINT
 ) WITH (fillfactor = 50);
 CREATE INDEX subscription_town ON subscription (municipality, id);
 CREATE TABLE binding (
@@ -144,6 +146,53 @@ CREATE TABLE history (
 CREATE INDEX history_number ON history (number);
 CREATE INDEX history_event ON history (municipality, event_id);
 CREATE INDEX history_unit ON history (subscription, stream, sequence);
+-- Makes the table for the month of a time (UTC) when it is not there. It is attached when it is
+-- whole, so that nobody who writes or reads waits; of several at once one makes it.
+CREATE FUNCTION history_month(at_ms BIGINT, OUT from_ms BIGINT, OUT to_ms BIGINT)
+LANGUAGE plpgsql AS $$
+DECLARE
+  month TIMESTAMP := date_trunc('month', to_timestamp(at_ms / 1000) AT TIME ZONE 'UTC');
+  name TEXT := 'history_' || to_char(month, 'YYYYMM');
+BEGIN
+  from_ms := extract(epoch FROM month)::bigint * 1000;
+  to_ms := extract(epoch FROM month + interval '1 month')::bigint * 1000;
+  IF to_regclass(name) IS NOT NULL THEN RETURN; END IF;
+  PERFORM pg_advisory_xact_lock(hashtextextended('musubi ' || name, 0));
+  -- Asked of the table itself: names are remembered, also those that were not there before.
+  IF EXISTS (SELECT 1 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'history'::regclass AND c.relname = name) THEN RETURN; END IF;
+  EXECUTE format('CREATE TABLE %I (LIKE history INCLUDING DEFAULTS)', name);
+  EXECUTE format('ALTER TABLE history ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
+    name, from_ms, to_ms);
+END $$;
+-- Drops the tables of months that ended before a time and are empty; returns how many. Whoever
+-- writes or reads meanwhile waits; where that would take long, or
+-- another instance does it, they stay until the next time.
+CREATE FUNCTION history_drop_empty(before_ms BIGINT) RETURNS BIGINT LANGUAGE plpgsql AS $$
+DECLARE
+  name TEXT;
+  filled BOOLEAN;
+  dropped BIGINT := 0;
+BEGIN
+  FOR name IN
+    SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'history'::regclass
+      AND to_date(substr(c.relname, 9), 'YYYYMM') + interval '1 month'
+        <= to_timestamp(before_ms / 1000) AT TIME ZONE 'UTC'
+  LOOP
+    EXECUTE format('SELECT EXISTS (SELECT 1 FROM %I)', name) INTO filled;
+    CONTINUE WHEN filled;
+    PERFORM set_config('lock_timeout', '500ms', TRUE);
+    LOCK TABLE history IN ACCESS EXCLUSIVE MODE;
+    EXECUTE format('SELECT EXISTS (SELECT 1 FROM %I)', name) INTO filled;
+    CONTINUE WHEN filled;
+    EXECUTE format('DROP TABLE %I', name);
+    dropped := dropped + 1;
+  END LOOP;
+  RETURN dropped;
+EXCEPTION WHEN lock_not_available OR undefined_table THEN
+  RETURN 0;
+END $$;
 CREATE TABLE granted (
   municipality TEXT NOT NULL, live_position BIGINT NOT NULL, bulk_position BIGINT NOT NULL,
   text TEXT NOT NULL,

@@ -52,7 +52,7 @@ impl Trouble {
     }
 
     /// True when the next try may find another connection, server or turn.
-    fn passes(&self) -> bool {
+    pub(super) fn passes(&self) -> bool {
         match self {
             Self::Unanswered => true,
             Self::Answer(_) => false,
