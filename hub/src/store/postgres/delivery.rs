@@ -6,8 +6,6 @@
 
 mod commit;
 mod history;
-#[cfg(test)]
-mod tests;
 mod write;
 
 use std::collections::{HashMap, HashSet};

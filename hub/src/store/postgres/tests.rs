@@ -13,6 +13,7 @@ use super::{Identity, PgConfig, PgOpenError, PgStore};
 use crate::event::{Municipality, Position, Stream, Subject};
 use crate::store::{Claim, Placed, PublishDelta};
 
+mod deliveries;
 mod leases;
 mod losses;
 mod openings;

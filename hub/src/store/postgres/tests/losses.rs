@@ -15,13 +15,13 @@ use crate::store::{ActStore, HeldKind, HeldState, NewAct, NewHeld, PublishStore}
 
 /// Passes bytes on; once armed, it closes the connection instead of passing on the next answer to
 /// a COMMIT.
-struct Proxy {
-    port: u16,
-    armed: Arc<AtomicBool>,
+pub(super) struct Proxy {
+    pub(super) port: u16,
+    pub(super) armed: Arc<AtomicBool>,
 }
 
 impl Proxy {
-    async fn before(server: u16) -> Self {
+    pub(super) async fn before(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let armed = Arc::new(AtomicBool::new(false));
@@ -143,19 +143,13 @@ async fn commit_many(store: &PgStore, events: u64, committed: &AtomicU64) {
     }
 }
 
-#[tokio::test]
-async fn connections_that_are_cut_during_commits_lose_nothing_and_do_nothing_twice() {
-    const EVENTS: u64 = 60;
-    let mut server = Postgres::start().unwrap();
-    let url = server.create_database("store").unwrap();
-    let store = Arc::new(instance(&url, "a:1", LONG).await);
-    store.own_town(&town()).await.unwrap();
-    let committed = Arc::new(AtomicU64::new(0));
-    let working = {
-        let (store, committed) = (store.clone(), committed.clone());
-        tokio::spawn(async move { commit_many(&store, EVENTS, &committed).await })
-    };
-    let mut connection = beside(&url).await;
+/// Cuts all connections of the store after each commit until the work is done; returns how many.
+pub(super) async fn cut_during(
+    working: &tokio::task::JoinHandle<()>,
+    committed: &AtomicU64,
+    url: &str,
+) -> i64 {
+    let mut connection = beside(url).await;
     let (mut cut, mut seen) = (0, 0);
     while !working.is_finished() {
         let now = committed.load(Ordering::SeqCst);
@@ -173,6 +167,22 @@ async fn connections_that_are_cut_during_commits_lose_nothing_and_do_nothing_twi
         .unwrap();
         cut += ended;
     }
+    cut
+}
+
+#[tokio::test]
+async fn connections_that_are_cut_during_commits_lose_nothing_and_do_nothing_twice() {
+    const EVENTS: u64 = 60;
+    let mut server = Postgres::start().unwrap();
+    let url = server.create_database("store").unwrap();
+    let store = Arc::new(instance(&url, "a:1", LONG).await);
+    store.own_town(&town()).await.unwrap();
+    let committed = Arc::new(AtomicU64::new(0));
+    let working = {
+        let (store, committed) = (store.clone(), committed.clone());
+        tokio::spawn(async move { commit_many(&store, EVENTS, &committed).await })
+    };
+    let cut = cut_during(&working, &committed, &url).await;
     working.await.unwrap();
     assert!(cut > 20, "only {cut} connections were cut");
     let m = town();

@@ -3,35 +3,40 @@
 //! Must never depend on what another test left in the database.
 //! Read next: `store/contract/delivery.rs`.
 
-use musubi_proto::hub::v1::Outcome;
-use musubi_servers::Postgres;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use musubi_proto::hub::v1::Outcome;
+
+use super::losses::{Proxy, cut_during};
 use super::*;
-use crate::event::Stream;
-use crate::store::postgres::PgConfig;
-use crate::store::{Done, RetentionStore};
+use crate::store::{
+    Cursor, DeliveryDelta, DeliveryStore, Done, Durability, OutcomeTally, RetentionStore,
+    StoreError, SubscriptionRow, UnitKey,
+};
 
 const PENSION: &str = "142042/026";
 /// 2026-03-31 23:59:59.999 UTC, and the first millisecond of April.
 const MARCH_MS: i64 = 1_775_001_599_999;
 const APRIL_MS: i64 = MARCH_MS + 1;
 
-fn town() -> Municipality {
-    Municipality::parse("142042").unwrap()
-}
-
 /// A database with one subscription.
 async fn database(server: &Postgres, name: &str) -> (PgConfig, PgStore) {
     let config = PgConfig::new(&server.create_database(name).unwrap());
     let store = PgStore::open(config.clone()).await.unwrap();
+    store.put_subscription(subscription(PENSION)).await.unwrap();
+    (config, store)
+}
+
+fn subscription(id: &str) -> SubscriptionRow {
     let start = Cursor {
         position: Position(1),
         sequence: 1,
     };
-    let row = SubscriptionRow {
-        id: PENSION.to_owned(),
+    SubscriptionRow {
+        id: id.to_owned(),
         municipality: town(),
-        system: "026".to_owned(),
+        system: id.to_owned(),
         live: start,
         bulk: start,
         filled: false,
@@ -39,9 +44,7 @@ async fn database(server: &Postgres, name: &str) -> (PgConfig, PgStore) {
         closed: false,
         bindings: Vec::new(),
         tally: OutcomeTally::default(),
-    };
-    store.put_subscription(row).await.unwrap();
-    (config, store)
+    }
 }
 
 fn applied(owner_epoch: u64, event_id: &str, sequence: u64, at_ms: i64) -> DeliveryDelta {
@@ -208,6 +211,68 @@ async fn a_month_is_made_once_by_many(server: &Postgres) {
     assert_eq!(counted(&store).await, 8);
     let made = ["history_202604", "history_202605"];
     assert_eq!(months(&store).await, made);
+}
+
+#[tokio::test]
+async fn a_delta_whose_answer_was_lost_is_applied_once() {
+    let server = Postgres::start().unwrap();
+    let (_, direct) = database(&server, "store").await;
+    let proxy = Proxy::before(server.port()).await;
+    let url = format!("postgres://musubi@127.0.0.1:{}/store", proxy.port);
+    let store = instance(&url, "a:1", LONG).await;
+    let epoch = store.own(&town()).await.unwrap();
+    // Makes the month, so that the answer that gets lost is that of the delta.
+    let before = applied(epoch, "a", 1, MARCH_MS);
+    store.commit(before).await.unwrap();
+    proxy.armed.store(true, Ordering::SeqCst);
+    let delta = applied(epoch, "b", 2, MARCH_MS);
+    store.commit(delta).await.unwrap();
+    let lost = !proxy.armed.load(Ordering::SeqCst);
+    assert!(lost, "no answer was lost");
+    assert_eq!(counted(&direct).await, 2);
+    assert_eq!(direct.history(&town(), "b").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn connections_that_are_cut_lose_no_outcome_and_count_none_twice() {
+    const RUNNERS: u64 = 4;
+    const DELTAS: u64 = 80;
+    let server = Postgres::start().unwrap();
+    let (config, _) = database(&server, "store").await;
+    let store = Arc::new(instance(&config.url, "a:1", LONG).await);
+    let epoch = store.own(&town()).await.unwrap();
+    let committed = Arc::new(AtomicU64::new(0));
+    let mut runners = Vec::new();
+    for runner in 0..RUNNERS {
+        let name = format!("142042/10{runner}");
+        store.put_subscription(subscription(&name)).await.unwrap();
+        let (store, committed) = (store.clone(), committed.clone());
+        runners.push(async move {
+            for sequence in 1..=DELTAS {
+                let id = format!("e{sequence}");
+                let delta = DeliveryDelta {
+                    subscription: name.clone(),
+                    ..applied(epoch, &id, sequence, MARCH_MS)
+                };
+                store.commit(delta).await.unwrap();
+                committed.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    }
+    let working = tokio::spawn(async move {
+        futures::future::join_all(runners).await;
+    });
+    let cut = cut_during(&working, &committed, &config.url).await;
+    working.await.unwrap();
+    assert!(cut > 10, "only {cut} connections were cut");
+    let rows = store.subscriptions(&town()).await.unwrap();
+    let counts = rows.iter().map(|row| row.tally.applied);
+    let expected: Vec<u64> = [0].into_iter().chain([DELTAS; 4]).collect();
+    assert_eq!(counts.collect::<Vec<u64>>(), expected);
+    for sequence in 1..=DELTAS {
+        let steps = store.history(&town(), &format!("e{sequence}")).await;
+        assert_eq!(steps.unwrap().len() as u64, RUNNERS);
+    }
 }
 
 #[tokio::test]
