@@ -262,7 +262,7 @@ async fn connections_that_are_cut_lose_no_outcome_and_count_none_twice() {
     let working = tokio::spawn(async move {
         futures::future::join_all(runners).await;
     });
-    let cut = cut_during(&working, &committed, &config.url).await;
+    let cut = cut_during(&working, &committed, &config.url, i64::MAX).await;
     working.await.unwrap();
     assert!(cut > 10, "only {cut} connections were cut");
     let rows = store.subscriptions(&town()).await.unwrap();

@@ -9,8 +9,9 @@ use std::time::Instant;
 use super::*;
 use crate::log::fences::{Fence, FenceBook};
 use crate::store::{
-    ActStore, AlarmStore, Durability, NewAct, Owners, PublishStore, RhythmRow, RhythmStore,
-    StoreError,
+    ActStore, AlarmStore, Cursor, DeliveryDelta, DeliveryStore, Durability, NewAct, OutcomeTally,
+    Owners, PublishStore, ReplayProgress, ReplayRow, ReplayState, ReplayStore, RetentionStore,
+    RhythmRow, RhythmStore, Selection, StoreError, SubscriptionRow,
 };
 
 #[tokio::test]
@@ -118,7 +119,72 @@ async fn whoever_takes_over_waits_for_a_write_and_for_a_renewal_under_way() {
     assert!(matches!(leased, StoreError::Leased { .. }), "{leased}");
 }
 
-/// Every write of a role for a municipality.
+const PENSION: &str = "142042/026";
+const FILLING: &str = "142042/026~fill-2";
+
+fn subscription(id: &str) -> SubscriptionRow {
+    let start = Cursor {
+        position: Position(1),
+        sequence: 1,
+    };
+    SubscriptionRow {
+        id: id.to_owned(),
+        municipality: town(),
+        system: "026".to_owned(),
+        live: start,
+        bulk: start,
+        filled: false,
+        until: None,
+        closed: false,
+        bindings: Vec::new(),
+        tally: OutcomeTally::default(),
+    }
+}
+
+fn replay() -> ReplayRow {
+    ReplayRow {
+        id: "r1".to_owned(),
+        subscription: PENSION.to_owned(),
+        binding_epoch: 1,
+        selection: Selection::default(),
+        repair: false,
+        operator: "sato".to_owned(),
+        reason: "again".to_owned(),
+        started_ms: 1,
+        selected: (0, 0),
+        progress: ReplayProgress::start(false),
+    }
+}
+
+/// Every write of the roles of deliveries, the last one under an epoch.
+async fn write_deliveries(store: &PgStore, owner_epoch: u64) -> Vec<Result<(), StoreError>> {
+    let m = &town();
+    let start = (Position(1), Position(1));
+    let stopped = ReplayProgress {
+        state: ReplayState::Stopped,
+        ..ReplayProgress::start(false)
+    };
+    let delta = DeliveryDelta {
+        subscription: PENSION.to_owned(),
+        owner_epoch,
+        filled: true,
+        ..DeliveryDelta::default()
+    };
+    vec![
+        store.put_subscription(subscription(PENSION)).await,
+        store.finish_filling(FILLING, PENSION).await,
+        store.put_grants(m, start, "").await,
+        store.keep_from(m, Stream::Live, Position(1)).await,
+        store
+            .start_replay(replay(), NewAct::default())
+            .await
+            .map(drop),
+        store.move_replay("r1", stopped, None).await.map(drop),
+        store.commit(delta).await,
+    ]
+}
+
+/// Every write of the other roles for a municipality.
 async fn write_everything(store: &PgStore) -> Vec<Result<(), StoreError>> {
     let m = &town();
     let fence = Fence {
@@ -156,19 +222,33 @@ async fn after_another_handle_owns_a_municipality_nothing_is_written_through_the
     let first = PgStore::open(PgConfig::new(&url)).await.unwrap();
     let second = PgStore::open(PgConfig::new(&url)).await.unwrap();
     assert_eq!(first.own_town(&town()).await.unwrap(), 1);
+    // There to be written to.
+    for answer in write_deliveries(&first, 1).await {
+        answer.unwrap();
+    }
+    first
+        .start_replay(replay(), NewAct::default())
+        .await
+        .unwrap();
     assert_eq!(second.own_town(&town()).await.unwrap(), 2);
-    for (number, answer) in write_everything(&first).await.into_iter().enumerate() {
+    let mut answers = write_everything(&first).await;
+    answers.extend(write_deliveries(&first, 1).await);
+    for (number, answer) in answers.into_iter().enumerate() {
         let fenced = matches!(answer, Err(StoreError::Fenced(_)));
         assert!(fenced, "write {number}: {answer:?}");
     }
     assert_eq!(second.find_event(&town(), "a").await.unwrap(), None);
-    assert_eq!(second.acts(&town(), 0, 9).await.unwrap(), []);
+    assert_eq!(second.rhythms(&town()).await.unwrap(), []);
     // An instance that never owned it writes nothing either.
     let third = instance(&url, "c:1", LONG).await;
-    for answer in write_everything(&third).await {
+    let mut answers = write_everything(&third).await;
+    answers.extend(write_deliveries(&third, 3).await);
+    for answer in answers {
         assert!(matches!(answer, Err(StoreError::Fenced(_))), "{answer:?}");
     }
-    for answer in write_everything(&second).await {
+    let mut answers = write_everything(&second).await;
+    answers.extend(write_deliveries(&second, 2).await);
+    for answer in answers {
         answer.unwrap();
     }
 }

@@ -124,34 +124,37 @@ async fn a_commit_whose_answer_was_lost_is_done_once() {
     assert_eq!(events, 2);
 }
 
-/// Commits one event after the other, each with its claim and an act, and counts them.
-async fn commit_many(store: &PgStore, events: u64, committed: &AtomicU64) {
+/// Commits one event after the other, each with its claim and an act, and counts them, until it is
+/// enough.
+async fn commit_many(store: &PgStore, enough: &AtomicBool, committed: &AtomicU64) {
     let m = town();
-    for number in 1..=events {
+    while !enough.load(Ordering::SeqCst) {
+        let number = committed.load(Ordering::SeqCst) + 1;
         let id = format!("e{number}");
         let act = NewAct {
             id: id.clone(),
             ..NewAct::default()
         };
         store.claim(&m, REGISTRY, &[claim(&id, 1)]).await.unwrap();
-        store
-            .commit_publish(&m, place(&id, 1, number))
-            .await
-            .unwrap();
+        let delta = place(&id, 1, number);
+        store.commit_publish(&m, delta).await.unwrap();
         store.record_act(&m, act).await.unwrap();
         committed.store(number, Ordering::SeqCst);
     }
 }
 
-/// Cuts all connections of the store after each commit until the work is done; returns how many.
+/// Cuts all connections of the store after each commit, until so many were cut or the work is
+/// done; returns how many.
 pub(super) async fn cut_during(
     working: &tokio::task::JoinHandle<()>,
     committed: &AtomicU64,
     url: &str,
+    enough: i64,
 ) -> i64 {
     let mut connection = beside(url).await;
     let (mut cut, mut seen) = (0, 0);
-    while !working.is_finished() {
+    while cut < enough && !working.is_finished() {
+        // Once for each event, so that it comes on.
         let now = committed.load(Ordering::SeqCst);
         if now == seen {
             tokio::task::yield_now().await;
@@ -172,30 +175,31 @@ pub(super) async fn cut_during(
 
 #[tokio::test]
 async fn connections_that_are_cut_during_commits_lose_nothing_and_do_nothing_twice() {
-    const EVENTS: u64 = 60;
     let mut server = Postgres::start().unwrap();
     let url = server.create_database("store").unwrap();
     let store = Arc::new(instance(&url, "a:1", LONG).await);
     store.own_town(&town()).await.unwrap();
+    let enough = Arc::new(AtomicBool::new(false));
     let committed = Arc::new(AtomicU64::new(0));
     let working = {
-        let (store, committed) = (store.clone(), committed.clone());
-        tokio::spawn(async move { commit_many(&store, EVENTS, &committed).await })
+        let (store, enough, committed) = (store.clone(), enough.clone(), committed.clone());
+        tokio::spawn(async move { commit_many(&store, &enough, &committed).await })
     };
-    let cut = cut_during(&working, &committed, &url).await;
+    cut_during(&working, &committed, &url, 40).await;
+    enough.store(true, Ordering::SeqCst);
     working.await.unwrap();
-    assert!(cut > 20, "only {cut} connections were cut");
+    let events = committed.load(Ordering::SeqCst);
     let m = town();
     let found = store
         .events_of(&m, &Subject("p".to_owned()), 9_999)
         .await
         .unwrap();
-    assert_eq!(found.len() as u64, EVENTS);
+    assert_eq!(found.len() as u64, events);
     assert!(found.iter().all(|event| event.at.is_some()));
-    assert_eq!(store.acts(&m, 0, 9_999).await.unwrap().len() as u64, EVENTS);
+    assert_eq!(store.acts(&m, 0, 9_999).await.unwrap().len() as u64, events);
     assert_eq!(
         store.committed_tail(&m, Stream::Live).await.unwrap(),
-        Position(EVENTS + 1)
+        Position(events + 1)
     );
 
     // The server is killed and comes back: whoever asks meanwhile waits for it.
@@ -203,5 +207,5 @@ async fn connections_that_are_cut_during_commits_lose_nothing_and_do_nothing_twi
     let asking = tokio::spawn(async move { store.committed_tail(&town(), Stream::Live).await });
     let restarting = tokio::task::spawn_blocking(move || server.restart().map(|()| server));
     let _running = restarting.await.unwrap().unwrap();
-    assert_eq!(asking.await.unwrap().unwrap(), Position(EVENTS + 1));
+    assert_eq!(asking.await.unwrap().unwrap(), Position(events + 1));
 }
