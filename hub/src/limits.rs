@@ -212,3 +212,26 @@ pub const STORE_RETRY_WITHIN: Duration = Duration::from_secs(10);
 pub const STORE_RETRY_BASE: Duration = Duration::from_millis(20);
 /// Longest wait between two such tries.
 pub const STORE_RETRY_MAX: Duration = Duration::from_millis(500);
+
+/// Time within which the brokers must have acknowledged a record, in which a broker that is lost
+/// is replaced; then its outcome is unknown, and the publisher gets an answer.
+pub const KAFKA_APPEND_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time in which a broker answers one request, before it is asked again.
+pub const KAFKA_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time in which the brokers answer a question: a read behind the tail, bounds, settings, a trim.
+pub const KAFKA_ASK_TIMEOUT: Duration = Duration::from_secs(15);
+/// Consumers that read behind the tail at once, over all municipalities.
+pub const KAFKA_READERS: usize = 4;
+/// Records of one batch that are on their way at once.
+pub const KAFKA_WINDOW_RECORDS: usize = 4_096;
+/// Bytes of all batches that are on their way at once.
+pub const KAFKA_WINDOW_BYTES: usize = 128 * 1024 * 1024;
+/// Bytes of what was appended last that an instance keeps in memory, over all municipalities.
+pub const KAFKA_RECENT_BYTES: usize = 64 * 1024 * 1024;
+/// Largest record of a topic, in bytes: a control record as large as a message can be.
+pub const KAFKA_RECORD_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
+/// Records before the end of a topic in which a new owner looks for the last one that counts, at
+/// first; it goes on farther back when there is none.
+pub const KAFKA_TAIL_RECORDS: u64 = 512;
+/// Foreign records of one stream whose places are remembered, to say each of them once.
+pub const KAFKA_SET_ASIDE_MAX: usize = 1_024;

@@ -1,7 +1,7 @@
 //! The log seam: one ordered, durable sequence per municipality and stream.
 //! Stands between publish (append) and route (read).
 //! Must never interpret what it stores.
-//! Read next: `log/sqlite.rs`, and `log/contract.rs` for the rules each backend keeps.
+//! Read next: `log/sqlite.rs`, `log/kafka.rs`, and `log/contract.rs` for the rules each backend keeps.
 //!
 //! ```text
 //!   first                     next
@@ -19,6 +19,7 @@ use crate::event::{Municipality, Position, Stream};
 #[cfg(test)]
 mod contract;
 pub mod fences;
+pub mod kafka;
 pub mod memory;
 pub mod sqlite;
 
@@ -40,6 +41,22 @@ pub struct NewRecord {
     pub key: String,
     /// Content.
     pub sealed: Sealed,
+    /// What is said of it in clear, where others read the log too.
+    pub attributes: Attributes,
+}
+
+/// What is said of an event in clear, as CloudEvents do: never a name, address or number. Empty
+/// for a control record.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Attributes {
+    /// Who published it.
+    pub source: String,
+    /// Full name of its payload.
+    pub event_type: String,
+    /// Pseudonym of its subject.
+    pub subject: String,
+    /// When it happened (RFC 3339).
+    pub time: String,
 }
 
 /// A record at its place.
@@ -132,6 +149,36 @@ pub enum LogError {
     /// The number of the log's life cannot be read or set.
     #[error("the incarnation of the log cannot be read or set: {0}")]
     Incarnation(#[source] sqlx::Error),
+    /// This instance does not own the municipality.
+    #[error("the log of `{0}` is not owned by this instance")]
+    NotOwned(Municipality),
+    /// Another owner has taken over: what this one appends counts no more.
+    #[error("the log of `{municipality}` was taken over: epoch {epoch} is over, {by} writes now")]
+    TakenOver {
+        /// Whose log.
+        municipality: Municipality,
+        /// Epoch of this owner.
+        epoch: u64,
+        /// Epoch of the owner that took over.
+        by: u64,
+    },
+    /// A topic promises less than the log does.
+    #[error("{0}; or allow weak topics explicitly")]
+    WeakTopic(Box<kafka::Weakness>),
+    /// A topic is not the one that was written: it was deleted, or made again.
+    #[error(
+        "the topic `{topic}` is not the one that the hub wrote: it holds no fence at position {}; \
+         it was deleted or made again, and the events of `{municipality}` in it are lost; restore \
+         the topic, or a backup", .position.0
+    )]
+    ReplacedTopic {
+        /// Whose log.
+        municipality: Municipality,
+        /// Topic.
+        topic: String,
+        /// Where its last fence should stand.
+        position: Position,
+    },
     /// The record at a position is not what was written, or is gone.
     #[error(
         "the log of `{municipality}` is damaged at {} position {}: {what}; restore a backup with \
@@ -170,6 +217,9 @@ pub enum LogError {
 pub trait EventLog: Send + Sync + std::fmt::Debug {
     /// What this backend can promise.
     fn capabilities(&self) -> Capabilities;
+    /// From now on what an owner of a smaller epoch appends does not count, and this one may append
+    /// and read. Nothing to do where one process owns the log for ever.
+    async fn own(&self, municipality: &Municipality, owner_epoch: u64) -> Result<(), LogError>;
     /// Appends a batch and returns one position each. An empty batch writes nothing.
     async fn append(
         &self,

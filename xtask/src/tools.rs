@@ -1,7 +1,7 @@
 //! Installs what the tests need and the toolchain does not bring; a second run changes nothing.
-//! First step of a test run. Prebuilt programs go to `.tools/`, PostgreSQL comes from Debian.
+//! First step of a test run. Prebuilt programs and Kafka go to `.tools/`, the rest is Debian's.
 //! Must never compile a tool, and never touch the system unless something is missing.
-//! Read next: `requirements.txt` beside `src/` (the pinned versions), `suite.rs`.
+//! Read next: `requirements.txt` and `kafka.xml` beside `src/` (the pinned versions), `suite.rs`.
 
 use std::fs;
 use std::path::Path;
@@ -13,6 +13,8 @@ use crate::steps::execute;
 use crate::workspace::Workspace;
 
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
+/// Which Kafka; its jars come from Maven Central.
+const KAFKA: &str = include_str!("../kafka.xml");
 
 /// A Debian package and the test for whether it is needed.
 struct Package {
@@ -20,7 +22,7 @@ struct Package {
     present: fn() -> bool,
 }
 
-const PACKAGES: [Package; 5] = [
+const PACKAGES: [Package; 7] = [
     Package {
         name: "python3-venv",
         present: python_venv_present,
@@ -41,11 +43,20 @@ const PACKAGES: [Package; 5] = [
         name: "faketime",
         present: || succeeds("faketime", &["--version"]),
     },
+    Package {
+        name: "openjdk-17-jre-headless",
+        present: || succeeds("java", &["-version"]),
+    },
+    Package {
+        name: "maven",
+        present: || succeeds("mvn", &["-version"]),
+    },
 ];
 
 pub(crate) fn install(workspace: &Workspace) -> Result<()> {
     install_packages()?;
-    install_programs(workspace)
+    install_programs(workspace)?;
+    install_kafka(workspace)
 }
 
 fn install_packages() -> Result<()> {
@@ -117,6 +128,29 @@ fn install_programs(workspace: &Workspace) -> Result<()> {
     )?;
     execute(&mut pip_install(&home, &requirements))?;
     fs::write(&stamp, REQUIREMENTS).with_context(|| format!("write {}", stamp.display()))
+}
+
+/// The same with Kafka's jars.
+fn install_kafka(workspace: &Workspace) -> Result<()> {
+    let home = workspace.root.join(".tools/kafka");
+    let stamp = home.join("installed.xml");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == KAFKA) {
+        println!("Kafka: present");
+        return Ok(());
+    }
+    println!("Kafka: installing into .tools/kafka");
+    let libs = home.join("libs");
+    if libs.exists() {
+        fs::remove_dir_all(&libs).with_context(|| format!("remove {}", libs.display()))?;
+    }
+    execute(
+        Command::new("mvn")
+            .args(["--quiet", "--batch-mode", "--file"])
+            .arg(workspace.root.join("xtask/kafka.xml"))
+            .args(["dependency:copy-dependencies", "-DincludeScope=runtime"])
+            .arg(format!("-DoutputDirectory={}", libs.display())),
+    )?;
+    fs::write(&stamp, KAFKA).with_context(|| format!("write {}", stamp.display()))
 }
 
 fn pip_install(home: &Path, requirements: &Path) -> Command {

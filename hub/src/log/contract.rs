@@ -4,10 +4,15 @@
 //! Read next: `log/memory.rs`, `log/sqlite.rs`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use musubi_servers::Kafka;
+
+use super::fences::MemoryFences;
+use super::kafka::{KafkaConfig, KafkaLog};
 use super::memory::MemoryLog;
 use super::sqlite::SqliteLog;
-use super::{EventLog, LogError, NewRecord, ReadLimit, RecordKind};
+use super::{AppendError, Attributes, EventLog, LogError, NewRecord, ReadLimit, RecordKind};
 use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream};
 
@@ -20,11 +25,16 @@ fn town() -> Municipality {
     Municipality::parse("142042").unwrap()
 }
 
+fn other_town() -> Municipality {
+    Municipality::parse("131016").unwrap()
+}
+
 fn record(key: &str) -> NewRecord {
     NewRecord {
         kind: RecordKind::Event,
         key: key.to_owned(),
         sealed: Sealed::seal(key.as_bytes().to_vec()),
+        attributes: Attributes::default(),
     }
 }
 
@@ -39,12 +49,41 @@ trait Harness {
     async fn open(&self) -> Arc<dyn EventLog>;
 }
 
-struct Memory(Arc<MemoryLog>);
+#[derive(Default)]
+struct Memory(MemoryLog, Epochs);
 
 #[async_trait::async_trait]
 impl Harness for Memory {
     async fn open(&self) -> Arc<dyn EventLog> {
-        self.0.clone()
+        self.1.own(self.0.another()).await
+    }
+}
+
+/// Each handle takes over from the one before it.
+#[derive(Default)]
+struct Epochs(AtomicU64);
+
+impl Epochs {
+    async fn own(&self, log: impl EventLog + 'static) -> Arc<dyn EventLog> {
+        let epoch = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+        for m in [town(), other_town()] {
+            log.own(&m, epoch).await.unwrap();
+        }
+        Arc::new(log)
+    }
+}
+
+struct OnKafka {
+    config: KafkaConfig,
+    book: Arc<MemoryFences>,
+    epochs: Epochs,
+}
+
+#[async_trait::async_trait]
+impl Harness for OnKafka {
+    async fn open(&self) -> Arc<dyn EventLog> {
+        let log = KafkaLog::open(self.config.clone(), self.book.clone()).await;
+        self.epochs.own(log.unwrap()).await
     }
 }
 
@@ -58,6 +97,22 @@ impl Harness for Sqlite {
                 .await
                 .unwrap(),
         )
+    }
+}
+
+impl OnKafka {
+    fn new(kafka: &Kafka, prefix: &str) -> Self {
+        Self {
+            config: KafkaConfig {
+                brokers: kafka.brokers(),
+                properties: Vec::new(),
+                prefix: prefix.to_owned(),
+                replication: 1,
+                allow_weak_topics: true,
+            },
+            book: Arc::default(),
+            epochs: Epochs::default(),
+        }
     }
 }
 
@@ -84,7 +139,7 @@ async fn log_101_positions_rise_in_call_order(harness: &dyn Harness) {
 
 async fn log_102_streams_and_municipalities_are_apart(harness: &dyn Harness) {
     let log = harness.open().await;
-    let other = Municipality::parse("131016").unwrap();
+    let other = other_town();
     log.append(&town(), Stream::Live, vec![record("live")])
         .await
         .unwrap();
@@ -269,7 +324,28 @@ async fn log_202_a_trim_survives_reopen(harness: &dyn Harness) {
         (positions[2].after(), positions[2].after())
     );
     let next = log.append(&town(), Stream::Live, vec![record("d")]).await;
-    assert_eq!(next.unwrap(), [positions[2].after()]);
+    assert!(next.unwrap()[0] >= positions[2].after());
+}
+
+/// Where one process owns the log for ever, there is no former owner.
+async fn log_109_a_former_owner_appends_nothing(harness: &dyn Harness) {
+    let former = harness.open().await;
+    former
+        .append(&town(), Stream::Live, vec![record("a")])
+        .await
+        .unwrap();
+    let owner = harness.open().await;
+    let m = town();
+    for late in ["b", "c"] {
+        let append = former.append(&m, Stream::Live, vec![record(late)]);
+        assert!(matches!(append.await, Err(AppendError::NotWritten(..))));
+        let append = owner.append(&m, Stream::Live, vec![record(late)]);
+        append.await.unwrap();
+    }
+    let all = keys(&*owner, Stream::Live, Position(0)).await;
+    assert_eq!(all, ["a", "b", "c"]);
+    let later = harness.open().await;
+    assert_eq!(keys(&*later, Stream::Live, Position(0)).await, all);
 }
 
 macro_rules! suite {
@@ -286,8 +362,19 @@ macro_rules! suite {
 
 macro_rules! suites {
     ($($rule:ident),* $(,)?) => {
-        suite!(memory, Memory(Arc::default()); $($rule),*);
+        suite!(memory, Memory::default(); log_109_a_former_owner_appends_nothing, $($rule),*);
         suite!(sqlite, Sqlite(tempfile::tempdir().unwrap()); $($rule),*);
+
+        /// One broker for all rules; each has topics of its own.
+        #[tokio::test]
+        async fn kafka() {
+            let kafka = Kafka::start(1).unwrap();
+            log_109_a_former_owner_appends_nothing(&OnKafka::new(&kafka, "log_109")).await;
+            $(
+                println!("{}", stringify!($rule));
+                $rule(&OnKafka::new(&kafka, stringify!($rule))).await;
+            )*
+        }
     };
 }
 

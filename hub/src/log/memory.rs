@@ -4,7 +4,7 @@
 //! Read next: `log/contract.rs`.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -24,18 +24,47 @@ struct Sequence {
     appended_s: Vec<i64>,
 }
 
+#[derive(Debug, Default)]
+struct Shared {
+    sequences: HashMap<(Municipality, Stream), Sequence>,
+    /// Epoch of whoever owns a municipality last.
+    owners: HashMap<Municipality, u64>,
+}
+
 /// Log in memory.
 #[derive(Debug, Default)]
 pub struct MemoryLog {
-    sequences: Mutex<HashMap<(Municipality, Stream), Sequence>>,
-    tails: Tails,
+    shared: Arc<Mutex<Shared>>,
+    tails: Arc<Tails>,
+    /// Epochs of this handle.
+    epochs: Mutex<HashMap<Municipality, u64>>,
 }
 
 impl MemoryLog {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Municipality, Stream), Sequence>> {
-        self.sequences
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// The same log in the hands of another owner.
+    pub fn another(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            tails: self.tails.clone(),
+            epochs: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn epoch(&self, m: &Municipality) -> u64 {
+        let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        epochs.get(m).copied().unwrap_or_default()
+    }
+}
+
+fn taken_over(m: &Municipality, epoch: u64, by: u64) -> LogError {
+    LogError::TakenOver {
+        municipality: m.clone(),
+        epoch,
+        by,
     }
 }
 
@@ -54,18 +83,38 @@ impl EventLog for MemoryLog {
         }
     }
 
+    async fn own(&self, m: &Municipality, owner_epoch: u64) -> Result<(), LogError> {
+        let mut shared = self.lock();
+        let owner = shared.owners.entry(m.clone()).or_default();
+        if *owner > owner_epoch {
+            return Err(taken_over(m, owner_epoch, *owner));
+        }
+        *owner = owner_epoch;
+        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        epochs.insert(m.clone(), owner_epoch);
+        Ok(())
+    }
+
     async fn append(
         &self,
         m: &Municipality,
         stream: Stream,
         batch: Vec<NewRecord>,
     ) -> Result<Vec<Position>, AppendError> {
-        let mut sequences = self.lock();
-        let sequence = sequences.entry((m.clone(), stream)).or_default();
+        let mut shared = self.lock();
+        let (epoch, owner) = (self.epoch(m), shared.owners.get(m).copied());
+        if let Some(by) = owner.filter(|&by| by > epoch) {
+            let taken = taken_over(m, epoch, by);
+            return Err(AppendError::NotWritten(m.clone(), taken.into()));
+        }
+        let sequence = shared.sequences.entry((m.clone(), stream)).or_default();
         let mut positions = Vec::with_capacity(batch.len());
         let last_s = sequence.appended_s.last().copied().unwrap_or(0);
         let at_s = last_s.max(now_ms() / 1_000);
-        for NewRecord { kind, key, sealed } in batch {
+        for new in batch {
+            let NewRecord {
+                kind, key, sealed, ..
+            } = new;
             let position = Position(sequence.next());
             sequence.records.push(Record {
                 position,
@@ -87,8 +136,8 @@ impl EventLog for MemoryLog {
         from: Position,
         limit: ReadLimit,
     ) -> Result<Vec<Record>, LogError> {
-        let sequences = self.lock();
-        let Some(sequence) = sequences.get(&(m.clone(), stream)) else {
+        let shared = self.lock();
+        let Some(sequence) = shared.sequences.get(&(m.clone(), stream)) else {
             return Ok(Vec::new());
         };
         let first = sequence.first.max(1);
@@ -114,8 +163,9 @@ impl EventLog for MemoryLog {
     }
 
     async fn bounds(&self, m: &Municipality, stream: Stream) -> Result<Bounds, LogError> {
-        let sequences = self.lock();
-        let (first, next) = sequences
+        let shared = self.lock();
+        let (first, next) = shared
+            .sequences
             .get(&(m.clone(), stream))
             .map_or((1, 1), |sequence| (sequence.first.max(1), sequence.next()));
         Ok(Bounds {
@@ -130,8 +180,8 @@ impl EventLog for MemoryLog {
         stream: Stream,
         from: Position,
     ) -> Result<Option<Kept>, LogError> {
-        let sequences = self.lock();
-        let Some(sequence) = sequences.get(&(m.clone(), stream)) else {
+        let shared = self.lock();
+        let Some(sequence) = shared.sequences.get(&(m.clone(), stream)) else {
             return Ok(None);
         };
         let skip = from.0.saturating_sub(sequence.first.max(1)) as usize;
@@ -151,8 +201,8 @@ impl EventLog for MemoryLog {
         stream: Stream,
         up_to: Position,
     ) -> Result<(), LogError> {
-        let mut sequences = self.lock();
-        let sequence = sequences.entry((m.clone(), stream)).or_default();
+        let mut shared = self.lock();
+        let sequence = shared.sequences.entry((m.clone(), stream)).or_default();
         let cut = up_to
             .0
             .min(sequence.next())

@@ -294,6 +294,10 @@ impl EventLog for SqliteLog {
         }
     }
 
+    async fn own(&self, _: &Municipality, _: u64) -> Result<(), LogError> {
+        Ok(())
+    }
+
     async fn append(
         &self,
         m: &Municipality,

@@ -163,6 +163,16 @@ impl From<LogError> for Failure {
                 tracing::error!(error = text, "the log is damaged");
                 Failure::new(Code::DataLoss, "RECORD_DAMAGED", error.to_string())
             }
+            LogError::NotOwned(_) | LogError::TakenOver { .. } => {
+                Failure::new(Code::Unavailable, "NOT_OWNER", error.to_string())
+            }
+            LogError::WeakTopic(_) => {
+                Failure::new(Code::FailedPrecondition, "TOPIC_WEAK", error.to_string())
+            }
+            LogError::ReplacedTopic { .. } => {
+                tracing::error!(error = text, "a topic of the log was replaced");
+                Failure::new(Code::DataLoss, "TOPIC_REPLACED", error.to_string())
+            }
             LogError::Backend { .. } | LogError::Incarnation(_) => {
                 tracing::error!(error = text, "reading the log for a caller failed");
                 Failure::new(

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::super::{LogError, NewRecord, Record, RecordKind};
+use super::super::{Attributes, LogError, NewRecord, Record, RecordKind};
 use crate::event::seal::Sealed;
 use crate::event::{Municipality, Position, Stream};
 use crate::sqlite::trouble::is_damage;
@@ -105,13 +105,16 @@ fn read(
             key_id: row.try_get(3).map_err(unreadable)?,
             bytes: row.try_get(4).map_err(unreadable)?,
         },
+        attributes: Attributes::default(),
     };
     let kept: Vec<u8> = row.try_get(5).map_err(unreadable)?;
     if digest(m, stream, position, &record) != kept {
         let what = "its content is not what was written";
         return Err(damaged(m, stream, position, what));
     }
-    let NewRecord { kind, key, sealed } = record;
+    let NewRecord {
+        kind, key, sealed, ..
+    } = record;
     Ok(Record {
         position,
         kind,

@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::event::seal::Sealed;
-use crate::log::RecordKind;
+use crate::log::{Attributes, RecordKind};
 
 const ALL: ReadLimit = ReadLimit {
     records: 100,
@@ -22,6 +22,7 @@ async fn spoiled(change: &'static str) -> LogError {
         kind: RecordKind::Event,
         key: key.to_owned(),
         sealed: Sealed::seal(vec![7; 40]),
+        attributes: Attributes::default(),
     };
     let batch = ["a", "b", "c"].map(record).to_vec();
     log.append(&m, Stream::Live, batch).await.unwrap();

@@ -16,8 +16,8 @@ use super::{Answer, Batch, ControlPlace, Entry, Parts, PublishError};
 use crate::clock::now_ms;
 use crate::event::seal::Sealed;
 use crate::event::{Event, Position, Stream, Subject, Unit, is_protection};
-use crate::log::{NewRecord, RecordKind};
-use crate::publish::candidate::Candidate;
+use crate::log::{Attributes, NewRecord, RecordKind};
+use crate::publish::candidate::{Candidate, CandidateEvent};
 use crate::publish::control::{Change, Control};
 use crate::publish::source_rules::{OpenHeld, View};
 use crate::store::{
@@ -305,7 +305,7 @@ async fn append(
         let records = of_stream
             .iter()
             .flat_map(|(_, unit)| &unit.events)
-            .map(|event| record(&event.event))
+            .map(record)
             .collect();
         let appending = crate::telemetry::Appending::start(m, stream);
         let positions = parts.log.append(m, stream, records).await?;
@@ -327,11 +327,19 @@ async fn append(
     Ok(last)
 }
 
-fn record(event: &Event) -> NewRecord {
+fn record(candidate: &CandidateEvent) -> NewRecord {
+    let CandidateEvent { claim, event, .. } = candidate;
+    let time = event.occurred_at.or(event.recorded_at);
     NewRecord {
         kind: RecordKind::Event,
         key: event.id.clone(),
         sealed: Sealed::seal(event.encode_to_vec()),
+        attributes: Attributes {
+            source: event.source.clone(),
+            event_type: event.r#type.clone(),
+            subject: claim.subject.0.clone(),
+            time: time.map(|time| time.to_string()).unwrap_or_default(),
+        },
     }
 }
 
@@ -341,7 +349,7 @@ pub(super) async fn note(
     source: &str,
     stream: Stream,
     position: Position,
-    event: &crate::publish::candidate::CandidateEvent,
+    event: &CandidateEvent,
     delta: &mut PublishDelta,
 ) -> Result<(), PublishError> {
     delta.placed.push(Placed {
@@ -503,6 +511,7 @@ pub(super) async fn control(
         kind: RecordKind::Control,
         key: uuid::Uuid::now_v7().to_string(),
         sealed: Sealed::seal(text),
+        attributes: Attributes::default(),
     };
     let positions = parts.log.append(m, Stream::Live, vec![record]).await?;
     let live = positions.first().copied().unwrap_or_default();

@@ -11,7 +11,7 @@ use crate::event::seal::Sealed;
 use crate::event::{Event, Pseudonyms};
 use crate::grants::GrantTable;
 use crate::log::memory::MemoryLog;
-use crate::log::{EventLog, NewRecord};
+use crate::log::{Attributes, EventLog, NewRecord};
 use crate::schema::Schema;
 use crate::server::lease::Lease;
 use crate::settings::BindingSettings;
@@ -111,6 +111,7 @@ impl Stage {
                 kind: RecordKind::Event,
                 key: event.id.clone(),
                 sealed: Sealed::seal(event.encode_to_vec()),
+                attributes: Attributes::default(),
             }
         });
         let appended = self.log().append(&town(), stream, records.collect()).await;
@@ -300,6 +301,7 @@ async fn a_running_replay_and_what_is_not_committed_hold_the_log() {
         kind: RecordKind::Event,
         key: "e".to_owned(),
         sealed: Sealed::seal(vec![1; 9]),
+        attributes: Attributes::default(),
     };
     stage.advance(PENSION, Stream::Live, 9).await;
     stage

@@ -13,7 +13,7 @@ use musubi_e2e::wait_until;
 use musubi_hub::event::seal::Sealed;
 use musubi_hub::event::{Municipality, Pseudonyms, Stream, Unit};
 use musubi_hub::log::sqlite::SqliteLog;
-use musubi_hub::log::{EventLog, NewRecord, RecordKind};
+use musubi_hub::log::{Attributes, EventLog, NewRecord, RecordKind};
 use musubi_hub::publish::candidate::Candidate;
 use musubi_hub::store::sqlite::SqliteStore;
 use musubi_hub::store::{Placed, PublishDelta, PublishStore, VersionOf};
@@ -190,6 +190,7 @@ async fn write_log(data: &Path, events: usize) -> Result<()> {
             kind: RecordKind::Event,
             key: one.event.id.clone(),
             sealed: Sealed::seal(one.event.encode_to_vec()),
+            attributes: Attributes::default(),
         });
         let positions = log.append(&m, Stream::Live, records.collect()).await?;
         let mut delta = PublishDelta::default();

@@ -85,6 +85,10 @@ impl EventLog for DyingLog {
         self.log.capabilities()
     }
 
+    async fn own(&self, m: &Municipality, owner_epoch: u64) -> Result<(), LogError> {
+        self.log.own(m, owner_epoch).await
+    }
+
     async fn append(
         &self,
         m: &Municipality,

@@ -1,0 +1,661 @@
+//! The log on Apache Kafka: a topic of one partition per municipality and stream.
+//! Implements the log seam for a hub of several instances; position = offset + 1.
+//! Must never acknowledge what does not count, nor give out what a later fence overruled.
+//! Read next: `log/kafka/settle.rs`, `log/kafka/view.rs`, `docs/specs/log.md`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use rdkafka::error::KafkaError;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::fences::FenceBook;
+use super::{
+    AppendError, Bounds, Capabilities, EventLog, Kept, LogError, NewRecord, ReadLimit, Record,
+    Tails,
+};
+use crate::clock::now_ms;
+use crate::event::{Municipality, Position, Stream};
+use crate::limits::{KAFKA_RECENT_BYTES, KAFKA_SET_ASIDE_MAX};
+
+mod client;
+mod readers;
+mod recent;
+mod sender;
+mod settle;
+#[cfg(test)]
+mod tests;
+mod topics;
+mod view;
+mod weakness;
+mod wire;
+
+use readers::{Readers, Stretch, Unread};
+use recent::Recent;
+use sender::{Sender, Unsent};
+use topics::Topics;
+use view::{End, Judge, Place, View};
+pub use weakness::Weakness;
+use wire::{Seen, Stored};
+
+/// Which brokers, and how the topics are made.
+#[derive(Clone, Debug)]
+pub struct KafkaConfig {
+    /// Addresses, as `kafka-1:9092,kafka-2:9092`.
+    pub brokers: String,
+    /// Further properties of the client, as credentials; what the log promises they cannot change.
+    pub properties: Vec<(String, String)>,
+    /// First part of the topics' names.
+    pub prefix: String,
+    /// Replicas of a topic that is made.
+    pub replication: i32,
+    /// Work on topics that promise less than the log does, and say so.
+    pub allow_weak_topics: bool,
+}
+
+/// The brokers cannot be used.
+#[derive(Debug, Error)]
+pub enum OpenKafkaError {
+    /// A property is wrong.
+    #[error("the Kafka client refuses its settings")]
+    Settings(#[from] KafkaError),
+    /// Nobody answers.
+    #[error(
+        "no Kafka broker of `{0}` answers; check the addresses, the network and the credentials"
+    )]
+    NoAnswer(String),
+}
+
+/// One stream of one municipality.
+#[derive(Debug, Default)]
+struct Slot {
+    /// Who appends or settles; one after the other.
+    turn: tokio::sync::Mutex<()>,
+    known: Mutex<Known>,
+}
+
+/// What is known of it.
+#[derive(Debug, Default)]
+struct Known {
+    /// Epoch of this owner; 0 when another instance owns it, or nobody.
+    epoch: u64,
+    /// `None` while the tail has to be settled.
+    view: Option<View>,
+    /// Places of foreign records that were said.
+    set_aside: BTreeSet<Position>,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The log on Kafka.
+#[derive(Debug)]
+pub struct KafkaLog {
+    config: KafkaConfig,
+    cluster_id: String,
+    book: Arc<dyn FenceBook>,
+    topics: Topics,
+    sender: Sender,
+    readers: Readers,
+    recent: Recent,
+    tails: Tails,
+    slots: Mutex<HashMap<Place, Arc<Slot>>>,
+    set_aside: AtomicU64,
+}
+
+impl KafkaLog {
+    /// Finds the brokers. A municipality can be used from `own` on.
+    pub async fn open(
+        config: KafkaConfig,
+        book: Arc<dyn FenceBook>,
+    ) -> Result<Self, OpenKafkaError> {
+        let base = client::base(&config.brokers, &config.properties);
+        let consumer = client::consumer(&base);
+        let topics = Topics::new(&base, &consumer, &config.brokers, config.replication)?;
+        let cluster_id = topics.cluster_id().await.ok().flatten();
+        let no_answer = || OpenKafkaError::NoAnswer(config.brokers.clone());
+        Ok(Self {
+            cluster_id: cluster_id.ok_or_else(no_answer)?,
+            book,
+            topics,
+            sender: Sender::new(client::producer(&base))?,
+            readers: Readers::new(consumer),
+            recent: Recent::new(KAFKA_RECENT_BYTES),
+            tails: Tails::default(),
+            slots: Mutex::default(),
+            set_aside: AtomicU64::new(0),
+            config,
+        })
+    }
+
+    /// The id that the cluster gave itself.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// What the topics promise less than the log does: allowed, and to be said again.
+    pub fn weaknesses(&self) -> Vec<Weakness> {
+        self.topics.weaknesses()
+    }
+
+    /// Foreign records that were found in the topics and set aside, since the start.
+    pub fn set_aside(&self) -> u64 {
+        self.set_aside.load(Ordering::Relaxed)
+    }
+
+    fn topic(&self, place: &Place) -> String {
+        let Place {
+            municipality,
+            stream,
+        } = place;
+        format!("{}.{municipality}.{}", self.config.prefix, stream.name())
+    }
+
+    fn slot(&self, place: &Place) -> Arc<Slot> {
+        let slots = self.slots.lock();
+        let mut slots = slots.unwrap_or_else(PoisonError::into_inner);
+        slots.entry(place.clone()).or_default().clone()
+    }
+
+    /// The topic, made if it was never there, and good enough.
+    async fn prepare(&self, place: &Place) -> Result<(), LogError> {
+        let topic = self.topic(place);
+        let asked = |source| place.failed("preparing the topic of", source);
+        if !self.topics.is_there(&topic).await.map_err(asked)? {
+            let fences = self.book.fences(&place.municipality, place.stream).await;
+            let fences = fences.map_err(|e| place.failed("reading the fences of", e))?;
+            if let Some(last) = fences.iter().rev().find(|fence| fence.end.is_some()) {
+                return Err(place.replaced(topic, last.position));
+            }
+            self.topics.make(&topic).await.map_err(asked)?;
+        }
+        let found = self.topics.check(&topic).await.map_err(asked)?;
+        match found.first() {
+            Some(weakness) if !self.config.allow_weak_topics => {
+                Err(LogError::WeakTopic(Box::new(weakness.clone())))
+            }
+            _ => {
+                self.topics.note(&topic, found);
+                Ok(())
+            }
+        }
+    }
+
+    async fn own_stream(&self, place: Place, epoch: u64) -> Result<(), LogError> {
+        let slot = self.slot(&place);
+        let _turn = slot.turn.lock().await;
+        {
+            let mut known = slot.lock();
+            if known.epoch == epoch && known.view.is_some() {
+                return Ok(());
+            }
+            known.epoch = 0;
+            known.view = None;
+        }
+        self.prepare(&place).await?;
+        self.settle_slot(&slot, &place, epoch).await.map(|_| ())
+    }
+
+    /// Settles the tail in its turn.
+    async fn settle_slot(&self, slot: &Slot, place: &Place, epoch: u64) -> Result<View, LogError> {
+        let settled = self.settle(place, epoch).await;
+        self.recent.forget(place);
+        let mut known = slot.lock();
+        match settled {
+            Ok(view) => {
+                known.epoch = epoch;
+                known.view = Some(view.clone());
+                drop(known);
+                self.tails
+                    .moved(&place.municipality, place.stream, view.next());
+                Ok(view)
+            }
+            Err(error) => {
+                if matches!(error, LogError::TakenOver { .. }) {
+                    known.epoch = 0;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The view of a stream that this instance owns; settles the tail first when it must.
+    async fn view(&self, place: &Place) -> Result<(Arc<Slot>, View), LogError> {
+        let slot = self.slot(place);
+        let known = slot.lock().view.clone();
+        if let Some(view) = known {
+            return Ok((slot, view));
+        }
+        let turn = slot.turn.lock().await;
+        let view = self.view_in_turn(&slot, place).await?;
+        drop(turn);
+        Ok((slot, view))
+    }
+
+    async fn view_in_turn(&self, slot: &Slot, place: &Place) -> Result<View, LogError> {
+        let (epoch, known) = {
+            let known = slot.lock();
+            (known.epoch, known.view.clone())
+        };
+        match known {
+            Some(view) => Ok(view),
+            None if epoch == 0 => Err(LogError::NotOwned(place.municipality.clone())),
+            None => self.settle_slot(slot, place, epoch).await,
+        }
+    }
+
+    async fn write(
+        &self,
+        place: &Place,
+        batch: Vec<NewRecord>,
+    ) -> Result<Vec<Position>, AppendError> {
+        let m = &place.municipality;
+        let not_written = |source: Box<dyn std::error::Error + Send + Sync>| {
+            AppendError::NotWritten(m.clone(), source)
+        };
+        let slot = self.slot(place);
+        let _turn = slot.turn.lock().await;
+        let view = self.view_in_turn(&slot, place).await;
+        let view = view.map_err(|source| not_written(source.into()))?;
+        let sizes: Vec<u64> = batch
+            .iter()
+            .map(|new| new.sealed.bytes.len() as u64)
+            .collect();
+        let marks = view.marks(&sizes, now_ms() / 1_000);
+        let kept: Vec<_> = batch
+            .iter()
+            .map(|new| (new.kind, new.key.clone(), new.sealed.clone()))
+            .collect();
+        let outgoing = batch
+            .into_iter()
+            .zip(&marks)
+            .map(|(new, marks)| wire::data(m, place.stream, marks, new))
+            .collect();
+        // Whatever ends this early, also a caller that is gone: the tail is settled first.
+        slot.lock().view = None;
+        let sent = self.sender.send(&self.topic(place), outgoing).await;
+        let offsets = sent.map_err(|error| match error {
+            Unsent::NotTaken(_) | Unsent::Refused(_) => not_written(error.into()),
+            Unsent::Unknown(_) | Unsent::NoAnswer => {
+                AppendError::OutcomeUnknown(m.clone(), error.into())
+            }
+        })?;
+        musubi_proto::crash::point("publish.written");
+        let positions: Vec<Position> = offsets.into_iter().map(wire::position).collect();
+        self.must_be_mine(&slot, place, &view, &positions).await?;
+        let stored = kept.into_iter().zip(marks).zip(&positions);
+        let stored: Vec<Stored> = stored
+            .map(|(((kind, key, sealed), marks), &position)| Stored {
+                record: Record {
+                    position,
+                    kind,
+                    key,
+                    sealed,
+                },
+                marks,
+            })
+            .collect();
+        self.appended(&slot, place, view, stored);
+        Ok(positions)
+    }
+
+    /// What stands where it was expected stands behind no fence of another owner. If somebody
+    /// wrote between, it must not have been one.
+    async fn must_be_mine(
+        &self,
+        slot: &Slot,
+        place: &Place,
+        view: &View,
+        positions: &[Position],
+    ) -> Result<(), AppendError> {
+        let Some(last) = positions.last() else {
+            return Ok(());
+        };
+        if last.0 + 1 == view.expected.0 + positions.len() as u64 {
+            return Ok(());
+        }
+        let own = view.fence;
+        let take = move |later: &mut Option<u64>, _, seen| match seen {
+            Seen::Fence(id) if id > own => {
+                *later = Some(id.epoch);
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        };
+        let scanned = self.scan(place, view.expected, last.after(), None, take);
+        let m = || place.municipality.clone();
+        match scanned.await {
+            Ok(None) => Ok(()),
+            Ok(Some(by)) => {
+                slot.lock().epoch = 0;
+                let taken = LogError::TakenOver {
+                    municipality: m(),
+                    epoch: own.epoch,
+                    by,
+                };
+                Err(AppendError::NotWritten(m(), taken.into()))
+            }
+            Err(error) => Err(AppendError::OutcomeUnknown(m(), error.into())),
+        }
+    }
+
+    fn appended(&self, slot: &Slot, place: &Place, mut view: View, stored: Vec<Stored>) {
+        let Some(last) = stored.last() else { return };
+        let before = view.next();
+        view.end = End::behind(last);
+        view.expected = view.end.next;
+        view.batches += 1;
+        let next = view.next();
+        self.recent.push(place, before, stored);
+        slot.lock().view = Some(view);
+        self.tails.moved(&place.municipality, place.stream, next);
+    }
+
+    /// Everything between two positions, read from the brokers.
+    async fn scan<T: Send + 'static>(
+        &self,
+        place: &Place,
+        from: Position,
+        until: Position,
+        state: T,
+        take: impl FnMut(&mut T, Position, Seen) -> ControlFlow<()> + Send + 'static,
+    ) -> Result<T, LogError> {
+        let stretch = Stretch {
+            place: place.clone(),
+            topic: self.topic(place),
+            from: wire::offset(from),
+            until: wire::offset(until),
+        };
+        let read = self.readers.read(stretch, state, take).await;
+        read.map_err(|source| place.unread(from, source))
+    }
+
+    /// What counts between two positions, read from the brokers, at most so much; and the places
+    /// of what is not ours.
+    async fn stored(
+        &self,
+        place: &Place,
+        judge: Judge,
+        from: Position,
+        until: Position,
+        limit: ReadLimit,
+    ) -> Result<Reading, LogError> {
+        let reading = Reading {
+            judge,
+            bytes: 0,
+            found: Vec::new(),
+            foreign: Vec::new(),
+            damage: None,
+        };
+        let at = place.clone();
+        let take =
+            move |reading: &mut Reading, position, seen| reading.take(&at, position, seen, limit);
+        let mut reading = self.scan(place, from, until, reading, take).await?;
+        match reading.damage.take() {
+            // What stands before the damage is given out; the next read meets it.
+            Some(damage) if reading.found.is_empty() => Err(damage),
+            _ => Ok(reading),
+        }
+    }
+
+    async fn read_topic(
+        &self,
+        slot: &Slot,
+        place: &Place,
+        view: &View,
+        from: Position,
+        limit: ReadLimit,
+    ) -> Result<Vec<Stored>, LogError> {
+        let reading = self.stored(place, Judge::new(view), from, view.next(), limit);
+        let reading = reading.await?;
+        for (position, what) in reading.foreign {
+            self.set_one_aside(slot, place, position, what);
+        }
+        if reading.found.is_empty() {
+            return Err(place.gone(from));
+        }
+        Ok(reading.found)
+    }
+
+    /// Says each once.
+    fn set_one_aside(&self, slot: &Slot, place: &Place, position: Position, what: &'static str) {
+        let mut known = slot.lock();
+        if !known.set_aside.insert(position) {
+            return;
+        }
+        if known.set_aside.len() > KAFKA_SET_ASIDE_MAX {
+            known.set_aside.pop_first();
+        }
+        drop(known);
+        self.set_aside.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(
+            municipality = place.municipality.as_str(),
+            stream = place.stream.name(),
+            position = position.0,
+            what,
+            "a record in the topic is not ours and was set aside"
+        );
+    }
+}
+
+/// What a read of a topic has come to.
+struct Reading {
+    judge: Judge,
+    bytes: usize,
+    found: Vec<Stored>,
+    foreign: Vec<(Position, &'static str)>,
+    damage: Option<LogError>,
+}
+
+impl Reading {
+    fn take(
+        &mut self,
+        place: &Place,
+        position: Position,
+        seen: Seen,
+        limit: ReadLimit,
+    ) -> ControlFlow<()> {
+        match seen {
+            Seen::Fence(_) => {}
+            Seen::Foreign(what) => self.foreign.push((position, what)),
+            Seen::Data(stored) => match self.judge.counts(place, &stored) {
+                Err(damage) => {
+                    self.damage = Some(damage);
+                    return ControlFlow::Break(());
+                }
+                Ok(false) => {}
+                Ok(true) => {
+                    self.bytes += stored.record.sealed.bytes.len();
+                    self.found.push(*stored);
+                    // One more than the bytes allow: what was read is not read again.
+                    if self.found.len() >= limit.records || self.bytes >= limit.bytes {
+                        return ControlFlow::Break(());
+                    }
+                }
+            },
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+impl Place {
+    fn new(m: &Municipality, stream: Stream) -> Self {
+        Self {
+            municipality: m.clone(),
+            stream,
+        }
+    }
+
+    fn failed(
+        &self,
+        action: &'static str,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> LogError {
+        LogError::Backend {
+            action,
+            municipality: self.municipality.clone(),
+            source: source.into(),
+        }
+    }
+
+    /// Nobody trims but the owner, who knows: a record that is not there was lost.
+    fn unread(&self, position: Position, error: Unread) -> LogError {
+        match error {
+            Unread::Gone => self.gone(position),
+            other => self.failed("reading", other),
+        }
+    }
+
+    fn gone(&self, position: Position) -> LogError {
+        LogError::Damaged {
+            municipality: self.municipality.clone(),
+            stream: self.stream,
+            position,
+            what: "the record is gone",
+        }
+    }
+
+    fn replaced(&self, topic: String, position: Position) -> LogError {
+        LogError::ReplacedTopic {
+            municipality: self.municipality.clone(),
+            topic,
+            position,
+        }
+    }
+}
+
+#[async_trait]
+impl EventLog for KafkaLog {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            repeats_possible: false,
+            durable: true,
+        }
+    }
+
+    async fn own(&self, m: &Municipality, owner_epoch: u64) -> Result<(), LogError> {
+        let own = Stream::ALL.map(|stream| self.own_stream(Place::new(m, stream), owner_epoch));
+        futures::future::try_join_all(own).await.map(|_| ())
+    }
+
+    async fn append(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        batch: Vec<NewRecord>,
+    ) -> Result<Vec<Position>, AppendError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(&Place::new(m, stream), batch).await
+    }
+
+    async fn read(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        from: Position,
+        limit: ReadLimit,
+    ) -> Result<Vec<Record>, LogError> {
+        let place = Place::new(m, stream);
+        let (slot, view) = self.view(&place).await?;
+        let from = from.max(Position(1));
+        if from < view.first {
+            return Err(LogError::Trimmed {
+                municipality: m.clone(),
+                stream,
+                position: from,
+                first: view.first,
+            });
+        }
+        if from >= view.next() {
+            return Ok(Vec::new());
+        }
+        if let Some(records) = self.recent.read(&place, from, limit) {
+            return Ok(records);
+        }
+        let stored = self.read_topic(&slot, &place, &view, from, limit).await?;
+        Ok(stored.into_iter().map(|stored| stored.record).collect())
+    }
+
+    async fn bounds(&self, m: &Municipality, stream: Stream) -> Result<Bounds, LogError> {
+        let (_, view) = self.view(&Place::new(m, stream)).await?;
+        Ok(Bounds {
+            first: view.first,
+            next: view.next(),
+        })
+    }
+
+    async fn kept_from(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        from: Position,
+    ) -> Result<Option<Kept>, LogError> {
+        let place = Place::new(m, stream);
+        let (slot, view) = self.view(&place).await?;
+        let from = from.max(view.first);
+        if from >= view.next() {
+            return Ok(None);
+        }
+        let first = match self.recent.first(&place, from) {
+            Some(first) => Some(first),
+            None => {
+                let one = ReadLimit {
+                    records: 1,
+                    bytes: 1,
+                };
+                let read = self.read_topic(&slot, &place, &view, from, one).await?;
+                read.into_iter().next()
+            }
+        };
+        Ok(first.map(|first| Kept {
+            since_s: first.marks.at_s,
+            bytes: view.end.written.saturating_sub(first.marks.before),
+        }))
+    }
+
+    fn watch_tail(&self, m: &Municipality, stream: Stream) -> watch::Receiver<Position> {
+        self.tails.watch(m, stream)
+    }
+
+    async fn trim(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        up_to: Position,
+    ) -> Result<(), LogError> {
+        let place = Place::new(m, stream);
+        let slot = self.slot(&place);
+        let _turn = slot.turn.lock().await;
+        let mut view = self.view_in_turn(&slot, &place).await?;
+        let first = up_to.min(view.next());
+        if first <= view.first {
+            return Ok(());
+        }
+        let topic = self.topic(&place);
+        let trimmed = self.topics.trim(&topic, wire::offset(first));
+        trimmed.await.map_err(|e| place.failed("trimming", e))?;
+        musubi_proto::crash::point("trim.deleted");
+        view.first = first;
+        // A fence is read no more when the one behind it stands before the first record too.
+        let over = view.fences.partition_point(|fence| fence.position <= first);
+        let over = view.fences.drain(..over.saturating_sub(1));
+        let over: Vec<_> = over.collect();
+        slot.lock().view = Some(view);
+        for fence in over {
+            let forgotten = self.book.forget_fence(m, stream, fence.epoch, fence.number);
+            forgotten
+                .await
+                .map_err(|e| place.failed("forgetting a fence of", e))?;
+        }
+        Ok(())
+    }
+}

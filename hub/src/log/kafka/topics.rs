@@ -1,0 +1,199 @@
+//! The topics: made on first use, and checked whenever they are taken over.
+//! Under `own`; what a topic promises less than the log does is refused, or said again and again.
+//! Must never change a topic that is there: its operator does, by the command that is named.
+//! Read next: `docs/specs/log.md` (Kafka), `log/kafka/settle.rs`.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode as Code;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use thiserror::Error;
+
+use super::client::Quiet;
+use super::weakness::{Shape, Weakness, weaknesses};
+use crate::limits::{KAFKA_ASK_TIMEOUT, KAFKA_RECORD_BYTES_MAX};
+
+/// How long to wait before a new topic is looked for again.
+const TOPIC_POLL: Duration = Duration::from_millis(20);
+
+/// A question to the brokers had no good answer.
+#[derive(Debug, Error)]
+pub(super) enum Unanswered {
+    /// The client or a broker failed.
+    #[error("the brokers did not answer as they should")]
+    Failed(#[from] KafkaError),
+    /// A broker said no.
+    #[error("a broker refused: {0}")]
+    Refused(Code),
+    /// A topic is not there in time.
+    #[error("the topic `{0}` has no leader")]
+    NoLeader(String),
+    /// The task did not end.
+    #[error("asking did not end")]
+    Broken(#[from] tokio::task::JoinError),
+}
+
+/// Makes, checks, measures and trims topics.
+pub(super) struct Topics {
+    admin: AdminClient<DefaultClientContext>,
+    asker: Arc<BaseConsumer<Quiet>>,
+    brokers: String,
+    replication: i32,
+    weaknesses: Mutex<BTreeSet<Weakness>>,
+}
+
+impl std::fmt::Debug for Topics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Topics(..)")
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(KAFKA_ASK_TIMEOUT))
+        .operation_timeout(Some(KAFKA_ASK_TIMEOUT))
+}
+
+impl Topics {
+    pub(super) fn new(
+        base: &ClientConfig,
+        consumer: &ClientConfig,
+        brokers: &str,
+        replication: i32,
+    ) -> Result<Self, KafkaError> {
+        Ok(Self {
+            admin: base.create()?,
+            asker: Arc::new(consumer.create_with_context(Quiet)?),
+            brokers: brokers.to_owned(),
+            replication,
+            weaknesses: Mutex::default(),
+        })
+    }
+
+    /// The id of the cluster, when it tells one.
+    pub(super) async fn cluster_id(&self) -> Result<Option<String>, Unanswered> {
+        self.ask(|asker| Ok(asker.client().fetch_cluster_id(KAFKA_ASK_TIMEOUT)))
+            .await
+    }
+
+    /// First offset and next offset of a topic.
+    pub(super) async fn watermarks(&self, topic: &str) -> Result<(i64, i64), Unanswered> {
+        let topic = topic.to_owned();
+        self.ask(move |asker| asker.fetch_watermarks(&topic, 0, KAFKA_ASK_TIMEOUT))
+            .await
+    }
+
+    /// Lets a topic forget what stands before an offset.
+    pub(super) async fn trim(&self, topic: &str, offset: i64) -> Result<(), Unanswered> {
+        let mut upto = TopicPartitionList::with_capacity(1);
+        upto.add_partition_offset(topic, 0, Offset::Offset(offset))?;
+        let trimmed = self.admin.delete_records(&upto, &options()).await?;
+        for element in trimmed.elements() {
+            element.error()?;
+        }
+        Ok(())
+    }
+
+    /// True when the topic is there.
+    pub(super) async fn is_there(&self, topic: &str) -> Result<bool, Unanswered> {
+        Ok(self.shape(topic).await?.is_some())
+    }
+
+    /// Makes a topic, unless somebody else just did; returns when it can be written.
+    pub(super) async fn make(&self, topic: &str) -> Result<(), Unanswered> {
+        let bytes = KAFKA_RECORD_BYTES_MAX.to_string();
+        let in_sync = self.replication.min(2).to_string();
+        let new = NewTopic::new(topic, 1, TopicReplication::Fixed(self.replication))
+            .set("min.insync.replicas", &in_sync)
+            .set("cleanup.policy", "delete")
+            .set("retention.ms", "-1")
+            .set("retention.bytes", "-1")
+            .set("unclean.leader.election.enable", "false")
+            .set("max.message.bytes", &bytes);
+        for made in self.admin.create_topics([&new], &options()).await? {
+            match made {
+                Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
+                Err((_, code)) => return Err(Unanswered::Refused(code)),
+            }
+        }
+        let started = Instant::now();
+        while started.elapsed() < KAFKA_ASK_TIMEOUT {
+            if self
+                .shape(topic)
+                .await?
+                .is_some_and(|shape| shape.has_leader)
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(TOPIC_POLL).await;
+        }
+        Err(Unanswered::NoLeader(topic.to_owned()))
+    }
+
+    /// What a topic promises less than the log does, now.
+    pub(super) async fn check(&self, topic: &str) -> Result<Vec<Weakness>, Unanswered> {
+        let Some(shape) = self.shape(topic).await? else {
+            return Err(Unanswered::Refused(Code::UnknownTopicOrPartition));
+        };
+        let resource = [ResourceSpecifier::Topic(topic)];
+        let described = self.admin.describe_configs(&resource, &options()).await?;
+        let mut found = Vec::new();
+        for settings in described {
+            let settings = settings.map_err(Unanswered::Refused)?;
+            found.extend(weaknesses(&self.brokers, topic, shape, &settings));
+        }
+        Ok(found)
+    }
+
+    /// Notes what a topic promises less, instead of what was noted of it before.
+    pub(super) fn note(&self, topic: &str, found: Vec<Weakness>) {
+        let known = self.weaknesses.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        known.retain(|weakness| weakness.topic != topic);
+        for weakness in &found {
+            tracing::warn!(%weakness, "a topic promises less than the log; this was allowed");
+        }
+        known.extend(found);
+    }
+
+    /// All that is known.
+    pub(super) fn weaknesses(&self) -> Vec<Weakness> {
+        let known = self.weaknesses.lock();
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        known.iter().cloned().collect()
+    }
+
+    async fn shape(&self, topic: &str) -> Result<Option<Shape>, Unanswered> {
+        let name = topic.to_owned();
+        self.ask(move |asker| {
+            let all = asker.fetch_metadata(Some(&name), KAFKA_ASK_TIMEOUT)?;
+            let found = all.topics().iter().find(|topic| topic.name() == name);
+            Ok(found
+                .filter(|topic| !topic.partitions().is_empty())
+                .map(|topic| Shape {
+                    partitions: topic.partitions().len(),
+                    replicas: topic
+                        .partitions()
+                        .first()
+                        .map_or(0, |partition| partition.replicas().len()),
+                    has_leader: topic.partitions().iter().all(|p| p.leader() >= 0),
+                }))
+        })
+        .await
+    }
+
+    /// A question that waits for its answer in a thread of its own.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&BaseConsumer<Quiet>) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, Unanswered> {
+        let asker = self.asker.clone();
+        Ok(tokio::task::spawn_blocking(move || question(&asker)).await??)
+    }
+}
