@@ -122,11 +122,8 @@ fn complete(event: &mut Event, defaults: &Defaults) -> Result<()> {
 
 fn read(kind: &MessageDescriptor, document: Value) -> Result<DynamicMessage> {
     // By way of text: the reader of protobuf JSON then names line and column of a mistake.
-    let text = serde_json::to_string_pretty(&document)?;
-    let mut reader = serde_json::Deserializer::from_str(&text);
-    let message = DynamicMessage::deserialize(kind.clone(), &mut reader)?;
-    reader.end()?;
-    Ok(message)
+    let text = serde_json::to_vec_pretty(&document)?;
+    Ok(musubi_proto::json::read(kind.clone(), &text)?)
 }
 
 /// An event as JSON with its payload in clear.

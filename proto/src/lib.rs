@@ -5,6 +5,7 @@
 
 pub mod crash;
 mod generated;
+pub mod json;
 pub mod rules;
 
 use std::sync::OnceLock;
