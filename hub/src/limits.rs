@@ -7,6 +7,12 @@ use std::time::Duration;
 
 /// Largest gRPC message that the hub decodes, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Largest body of a publish over HTTP, in bytes; with the envelope it still fits a message.
+pub const HTTP_BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Time that a client has to send such a body.
+pub const HTTP_BODY_WITHIN: Duration = Duration::from_secs(10);
+/// Bytes of all bodies over HTTP that are read or wait for an answer, over all clients.
+pub const HTTP_BODIES_BYTES: usize = 64 * 1024 * 1024;
 /// Largest payload of one event, in bytes.
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 /// Most units in one publish request.

@@ -5,6 +5,7 @@
 
 pub mod admin_service;
 pub mod auth;
+mod cloudevents;
 pub mod config;
 pub mod delivery_service;
 pub mod event_service;

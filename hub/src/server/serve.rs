@@ -23,6 +23,7 @@ use tonic::transport::server::TcpIncoming;
 
 use super::admin_service::Admin;
 use super::auth::Tokens;
+use super::cloudevents;
 use super::config::Config;
 use super::delivery_service::Deliveries;
 use super::event_service::Events;
@@ -290,10 +291,14 @@ async fn serve(
         .map_err(|error| ServeError::Config(format!("reflection: {error}")))?;
     // An answer in two small pieces would otherwise wait for the peer's delayed acknowledgement.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let routes = cloudevents::routes(hub, events.clone());
     let served = Server::builder()
+        // CloudEvents clients speak HTTP/1.1.
+        .accept_http1(true)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(Some(CONNECTION_STREAMS_MAX))
+        .add_routes(routes.into())
         .add_service(events)
         .add_service(deliveries)
         .add_service(admin)

@@ -15,7 +15,7 @@ use super::stage::{Hub, SOURCE, TOWN, failed, moved, request, unit};
 /// A right code of another municipality.
 const OTHER_TOWN: &str = "131016";
 
-fn tokens(folder: &Path) -> PathBuf {
+pub(crate) fn tokens(folder: &Path) -> PathBuf {
     let mut text = String::new();
     for (token, system, role) in [
         ("registry", "001", "source"),

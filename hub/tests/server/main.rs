@@ -10,6 +10,7 @@ mod alarms;
 mod auth;
 mod bad_input;
 mod bad_start;
+mod cloudevents;
 mod deliver;
 mod groups;
 mod held;

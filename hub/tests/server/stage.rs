@@ -32,8 +32,9 @@ use tonic::{Status, Streaming};
 pub(crate) const TOWN: &str = "142042";
 pub(crate) const SOURCE: &str = "urn:jp:lg:142042:system:001";
 pub(crate) const MOVED: &str = "musubi.standard.resident.v1.ResidentMovedWithin";
-const EXAMPLE: &str = include_str!("../../../schemas/examples/resident_moved_within.json");
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const EXAMPLE: &str =
+    include_str!("../../../schemas/examples/resident_moved_within.json");
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks until the answer is there.
 pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
@@ -52,6 +53,7 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
 
 /// A running hub.
 pub(crate) struct Hub {
+    address: String,
     channel: Channel,
     stop: CancellationToken,
     running: JoinHandle<Result<(), ServeError>>,
@@ -86,8 +88,10 @@ impl Hub {
         let address = until("the hub writes its address", || async {
             std::fs::read_to_string(&address_file).ok()
         });
-        let channel = Channel::from_shared(format!("http://{}", address.await)).unwrap();
+        let address = address.await;
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap();
         Self {
+            address,
             channel: channel.connect().await.unwrap(),
             stop,
             running,
@@ -100,10 +104,15 @@ impl Hub {
             channel,
             stop,
             running,
+            ..
         } = self;
         drop(channel);
         stop.cancel();
         running.await.unwrap().unwrap();
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     pub(crate) fn channel(&self) -> Channel {
