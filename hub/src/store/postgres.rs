@@ -179,14 +179,16 @@ impl PgStore {
     /// Connects, and makes the tables when they are not there.
     pub async fn open(config: PgConfig) -> Result<Self, PgOpenError> {
         let options = options_of(&config.url)?;
-        let direct = match &config.direct_url {
-            Some(url) => options_of(url)?,
-            None => options.clone(),
+        let direct = config.direct_url.as_deref().unwrap_or(&config.url);
+        let behind_pooler = direct != config.url;
+        migrate::migrate(&options_of(direct)?).await?;
+        let options = match behind_pooler {
+            true => options,
+            false => options.options(PLANNER),
         };
-        migrate::migrate(&direct).await?;
         let store = Self {
             pool: Pool::new(options.clone(), config.connections),
-            behind_pooler: config.direct_url.is_some_and(|direct| direct != config.url),
+            behind_pooler,
             owned: Owned::new(config.identity),
             deltas: Deltas::default(),
             committing: Mutex::default(),
@@ -242,6 +244,11 @@ impl PgStore {
         Ok(())
     }
 }
+
+/// Statements are parsed once and planned each time: a plan that was made while a table was small
+/// would be kept, and read all of a municipality for each row of a batch. Nothing runs for so long
+/// that compiling it would pay. Poolers do not pass settings on; behind them nothing is kept.
+const PLANNER: [(&str, &str); 2] = [("plan_cache_mode", "force_custom_plan"), ("jit", "off")];
 
 fn options_of(url: &str) -> Result<PgConnectOptions, PgOpenError> {
     let options = PgConnectOptions::from_str(url).map_err(PgOpenError::Address)?;

@@ -105,7 +105,7 @@ impl PgStore {
     }
 
     /// Takes a municipality: `DeliveryStore::own`.
-    pub async fn own_town(&self, m: &Municipality) -> Result<u64, StoreError> {
+    pub(super) async fn own_town(&self, m: &Municipality) -> Result<u64, StoreError> {
         let epoch = retried!(self, "taking ownership", async {
             let mut session = self.begin(Durability::Now).await?;
             let epoch: i64 = match self.owned.identity {

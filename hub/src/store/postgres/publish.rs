@@ -63,20 +63,30 @@ fn known_of(row: &PgRow) -> (String, Known) {
 }
 
 /// A claim for the release of a held unit does not end its waiting: what is held comes last.
+/// Each id is looked up by itself (`OFFSET 0` keeps it so): all at once, a table without statistics
+/// would be read for all of a municipality.
 const KNOWN: &str = "
-SELECT id, digest, stream, position, NULL::bigint AS number FROM event
-WHERE municipality = $1 AND id = ANY ($2)
+SELECT e.*, NULL::bigint AS number FROM unnest($2::text[]) g (id)
+CROSS JOIN LATERAL (SELECT id, digest, stream, position FROM event
+  WHERE municipality = $1 AND id = g.id OFFSET 0) e
 UNION ALL
-SELECT e.id, e.digest, NULL, NULL, e.number
-FROM held_event e JOIN held h ON h.municipality = e.municipality AND h.number = e.number
-WHERE e.municipality = $1 AND h.state < 3 AND e.id = ANY ($2)";
+SELECT e.id, e.digest, NULL, NULL, e.number FROM unnest($2::text[]) g (id)
+CROSS JOIN LATERAL (SELECT id, digest, number FROM held_event
+  WHERE municipality = $1 AND id = g.id OFFSET 0) e
+JOIN held h ON h.municipality = $1 AND h.number = e.number AND h.state < 3";
+
+const VERSIONS: &str = "
+SELECT v.subject, v.version FROM unnest($3::text[]) g (subject)
+CROSS JOIN LATERAL (SELECT subject, version FROM version
+  WHERE municipality = $1 AND source = $2 AND subject = g.subject OFFSET 0) v";
 
 const HELD_BEHIND: &str = concat!(
     "SELECT ",
     held_columns!(),
     " FROM held h WHERE h.municipality = $1 AND h.number IN
-      (SELECT number FROM held_subject WHERE municipality = $1 AND source = $2 AND open
-         AND subject = ANY ($3))
+      (SELECT s.number FROM unnest($3::text[]) g (subject)
+       CROSS JOIN LATERAL (SELECT number FROM held_subject WHERE municipality = $1
+         AND source = $2 AND subject = g.subject AND open OFFSET 0) s)
     ORDER BY h.number"
 );
 
@@ -137,10 +147,7 @@ impl PublishStore for PgStore {
         retried!(self, "reading versions", async {
             let mut session = self.read().await?;
             let rows = session
-                .query(
-                    "SELECT subject, version FROM version
-                     WHERE municipality = $1 AND source = $2 AND subject = ANY ($3)",
-                )
+                .query(VERSIONS)
                 .bind(m.as_str())
                 .bind(source)
                 .bind(&names)

@@ -99,9 +99,10 @@ pub(super) fn held_from(row: &PgRow) -> HeldRow {
 /// Releases the waiting units that hold placed events.
 const RELEASE: &str = "
 WITH closed AS (
-  UPDATE held h SET state = 4 FROM held_event e
-  WHERE h.municipality = $1 AND h.state = 2 AND e.municipality = $1 AND e.number = h.number
-    AND e.id = ANY ($2) RETURNING h.number
+  UPDATE held h SET state = 4 FROM unnest($2::text[]) g (id)
+  CROSS JOIN LATERAL (SELECT number FROM held_event
+    WHERE municipality = $1 AND id = g.id OFFSET 0) e
+  WHERE h.municipality = $1 AND h.number = e.number AND h.state = 2 RETURNING h.number
 )
 UPDATE held_subject s SET open = FALSE FROM closed c WHERE s.municipality = $1 AND s.number = c.number";
 
@@ -112,9 +113,9 @@ WITH given AS (
     WITH ORDINALITY g (id, source, subject, version, ordinal)
 ), candidate AS (
   SELECT s.number, min(g.ordinal) AS ordinal
-  FROM given g JOIN held_subject s ON s.municipality = $1 AND s.source = g.source
-    AND s.subject = g.subject AND s.version = g.version AND s.open
-  GROUP BY s.number
+  FROM given g CROSS JOIN LATERAL (SELECT number, version FROM held_subject
+    WHERE municipality = $1 AND source = g.source AND subject = g.subject AND open OFFSET 0) s
+  WHERE s.version = g.version GROUP BY s.number
 ), closed AS (
   UPDATE held h SET state = 3, corrected_by = g.id
   FROM candidate c JOIN given g ON g.ordinal = c.ordinal
