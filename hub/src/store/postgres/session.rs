@@ -261,6 +261,17 @@ impl PgStore {
         Ok(session)
     }
 
+    /// The same for statements over arrays, of which each keeps one plan: for the length of each
+    /// array they would be planned anew, which costs more than to run them.
+    pub(super) async fn begin_planned(
+        &self,
+        durability: Durability,
+    ) -> Result<Session<'_>, Trouble> {
+        let keep = "; SET LOCAL plan_cache_mode TO force_generic_plan";
+        let (session, _) = self.begin_with(durability, keep).await?;
+        Ok(session)
+    }
+
     /// A transaction for a municipality, fenced by the epoch under which this store owns it.
     pub(super) async fn write(
         &self,

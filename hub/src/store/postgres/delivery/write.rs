@@ -68,7 +68,7 @@ impl PgStore {
         durability: Durability,
     ) -> Result<HashSet<String>, Trouble> {
         self.make_months(deltas).await?;
-        let mut session = self.begin(durability).await?;
+        let mut session = self.begin_planned(durability).await?;
         let passed = pass(&mut session, deltas).await?;
         let new = |delta: &&DeliveryDelta| passed.get(&delta.subscription) == Some(&true);
         let new: Vec<&DeliveryDelta> = deltas.iter().copied().filter(new).collect();
