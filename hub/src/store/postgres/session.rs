@@ -261,13 +261,16 @@ impl PgStore {
         Ok(session)
     }
 
-    /// The same for statements over arrays, of which each keeps one plan: for the length of each
-    /// array they would be planned anew, which costs more than to run them.
+    /// The same for statements over arrays, of which each keeps one plan: planned for the length of
+    /// each array they would cost more to plan than to run. The plan follows the indexes, whatever
+    /// size the tables had when it was made.
     pub(super) async fn begin_planned(
         &self,
         durability: Durability,
     ) -> Result<Session<'_>, Trouble> {
-        let keep = "; SET LOCAL plan_cache_mode TO force_generic_plan";
+        let keep = "; SET LOCAL plan_cache_mode TO force_generic_plan; \
+             SET LOCAL enable_seqscan TO off; SET LOCAL enable_hashjoin TO off; \
+             SET LOCAL enable_mergejoin TO off";
         let (session, _) = self.begin_with(durability, keep).await?;
         Ok(session)
     }
