@@ -31,7 +31,7 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Common options")]
 pub(crate) struct Access {
-    /// Address of the hub
+    /// Address of the hub; of several instances, separated by commas, the first one that answers
     #[arg(
         long,
         global = true,
@@ -104,21 +104,25 @@ impl Access {
             .map(|token| format!("Bearer {token}").parse())
             .transpose()
             .map_err(|_| Failure::Usage("the token has characters that cannot be sent".into()))?;
-        let endpoint = Endpoint::from_shared(self.hub.clone())
-            .map_err(|_| Failure::Usage(format!("--hub `{}` is no address", self.hub)))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(CALL_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|_| Failure::Unreachable(unreachable_line("the connection", &self.hub)))?;
-        Ok(Hub {
-            channel,
-            token: Token(token),
-            address: self.hub.clone(),
-        })
+        let token = Token(token);
+        for address in self.hub.split(',').map(str::trim) {
+            let endpoint = Endpoint::from_shared(address.to_owned())
+                .map_err(|_| Failure::Usage(format!("--hub `{address}` is no address")))?
+                .connect_timeout(CONNECT_TIMEOUT)
+                .timeout(CALL_TIMEOUT)
+                .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+            if let Ok(channel) = endpoint.connect().await {
+                let address = address.to_owned();
+                return Ok(Hub {
+                    channel,
+                    token,
+                    address,
+                });
+            }
+        }
+        let line = unreachable_line("the connection", &self.hub);
+        Err(Failure::Unreachable(line).into())
     }
 }
 

@@ -200,6 +200,28 @@ pub const OWNER_RENEW: Duration = Duration::from_secs(1);
 pub const OWNER_LEASE_MARGIN: Duration = Duration::from_secs(1);
 /// Longest time that an instance takes to give a municipality back.
 pub const TOWN_CLOSE_MAX: Duration = Duration::from_secs(8);
+/// Silence after which an instance is no member any more, and the others get its municipalities.
+pub const MEMBER_SESSION: Duration = Duration::from_secs(6);
+/// Time between its signs of life.
+pub const MEMBER_HEARTBEAT: Duration = Duration::from_secs(2);
+/// Time between two looks for new municipalities.
+pub const NEW_TOPICS_LOOK: Duration = Duration::from_secs(3);
+/// Municipalities that an instance opens at once.
+pub const TOWNS_OPENING: usize = 32;
+/// Time between two attempts to take over a municipality whose former owner's lease still holds.
+pub const OWNER_LOOK: Duration = Duration::from_millis(250);
+/// Time between two attempts to open a municipality that cannot be opened.
+pub const OPEN_AGAIN: Duration = Duration::from_secs(5);
+/// How long an answer about who owns a municipality is believed.
+pub const OWNER_SEEN: Duration = Duration::from_millis(500);
+/// Longest wait of a request for a municipality that is changing hands.
+pub const OWNER_WAIT: Duration = Duration::from_secs(20);
+/// Requests that wait for an owner, over all municipalities.
+pub const OWNER_WAITING: usize = 256;
+/// Longest wait for a connection to another instance.
+pub const PEER_CONNECT: Duration = Duration::from_secs(3);
+/// Instances to which connections are kept.
+pub const PEERS_MAX: usize = 64;
 /// When a caller is asked to come again while a municipality has no owner.
 pub const NO_OWNER_RETRY: Duration = Duration::from_secs(1);
 

@@ -5,16 +5,21 @@
 
 pub mod admin_service;
 pub mod auth;
+pub mod backend;
 mod cloudevents;
+pub mod cluster;
 pub mod config;
 pub mod delivery_service;
 pub mod event_service;
 pub mod gate;
+pub mod hub;
 pub mod lease;
+pub mod opening;
 pub mod registry;
 mod retention;
 pub mod room;
 pub mod runner;
+pub mod secret;
 pub mod serve;
 pub mod status;
 pub mod town;

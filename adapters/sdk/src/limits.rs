@@ -68,3 +68,7 @@ pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Longest cursor, in bytes.
 pub const CURSOR_BYTES_MAX: usize = 1024;
+
+/// Delay before the next attempt when another instance of the hub owns the municipality, or none
+/// for a moment.
+pub const NOT_OWNER_DELAY: Duration = Duration::from_millis(250);

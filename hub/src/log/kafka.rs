@@ -140,6 +140,21 @@ impl KafkaLog {
         &self.cluster_id
     }
 
+    /// Settings of a client of the brokers, to which its own are added.
+    pub fn client(&self) -> rdkafka::ClientConfig {
+        client::base(&self.config.brokers, &self.config.properties)
+    }
+
+    /// Makes the topics of a municipality that is new, so that the instances see it.
+    ///
+    /// # Errors
+    /// When the brokers do not answer, or topics that are there promise too little.
+    pub async fn make_topics(&self, m: &Municipality) -> Result<(), LogError> {
+        let made =
+            Stream::ALL.map(|stream| async move { self.prepare(&Place::new(m, stream)).await });
+        futures::future::try_join_all(made).await.map(|_| ())
+    }
+
     /// What the topics promise less than the log does: allowed, and to be said again.
     pub fn weaknesses(&self) -> Vec<Weakness> {
         self.topics.weaknesses()

@@ -22,8 +22,8 @@ use musubi_proto::hub::v1::{
 use tonic::{Code, Request, Response, Status};
 
 use super::auth::{Role, municipality};
+use super::hub::Hub;
 use super::runner::Overview;
-use super::serve::Hub;
 use super::status::{Failure, invalid, who_and_why};
 use super::town::{Town, subscription_id};
 use super::whole::to_its_end;

@@ -164,17 +164,31 @@ impl Caller {
                 role: has,
             } => municipality == m && *has == role && (own == system || role == Role::Operator),
         };
-        if allowed {
-            Ok(())
-        } else {
-            Err(Failure::new(
-                Code::PermissionDenied,
-                "PERMISSION_DENIED",
-                "this token gives no right to that; check municipality, system and role in the \
-                 hub's token file",
-            ))
-        }
+        granted(allowed)
     }
+
+    /// Whether the caller has anything to do with a municipality.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`.
+    pub fn belongs_to(&self, m: &Municipality) -> Result<(), Failure> {
+        granted(match self {
+            Caller::Local => true,
+            Caller::Client { municipality, .. } => municipality == m,
+        })
+    }
+}
+
+fn granted(allowed: bool) -> Result<(), Failure> {
+    if allowed {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::PermissionDenied,
+        "PERMISSION_DENIED",
+        "this token gives no right to that; check municipality, system and role in the hub's \
+         token file",
+    ))
 }
 
 /// Reads a municipality code of a request.

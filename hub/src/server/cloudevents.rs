@@ -29,14 +29,15 @@ use tonic::{Extensions, Request, Status};
 
 use self::answer::Problem;
 use self::read::Events as Read;
+use super::cluster::forward::Forward;
 use super::event_service::Events;
 use super::gate::Gate;
-use super::serve::Hub;
+use super::hub::Hub;
 use super::status::Failure;
 use crate::limits::{HTTP_BODIES_BYTES, HTTP_BODY_BYTES_MAX, HTTP_BODY_WITHIN, OVERLOAD_RETRY};
 
-/// The EventService as gRPC clients reach it.
-type Service = EventServiceServer<Events>;
+/// The EventService as gRPC clients reach it, at whichever instance.
+type Service = Forward<EventServiceServer<Events>>;
 
 #[derive(Clone, Debug)]
 struct Door {

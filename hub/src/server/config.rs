@@ -1,13 +1,17 @@
-//! The hub's configuration: one TOML file, every key known, every value checked.
+//! The hub's configuration: one file in TOML or YAML, every key known, every value checked.
 //! Read once at start.
 //! Must never accept a key that it does not know: a typo must not become a default.
-//! Read next: `server/serve.rs`.
+//! Read next: `server/config/cluster.rs`, `server/serve.rs`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+
+pub use cluster::{ClusterConfig, KafkaConfig, PostgresConfig};
+
+mod cluster;
 
 use super::auth::line;
 use crate::alarms::Limits;
@@ -37,6 +41,8 @@ pub struct Config {
     pub retention_bytes: Option<u64>,
     /// Days that the store keeps outcomes and closed held units; for ever when absent.
     pub history_days: Option<u32>,
+    /// Kafka and PostgreSQL in place of the data folder, and other instances beside this one.
+    pub cluster: Option<ClusterConfig>,
     /// Time between two looks at what may be forgotten; no key of the file.
     #[serde(skip)]
     pub retention_period: Duration,
@@ -56,6 +62,7 @@ impl Default for Config {
             retention_days: None,
             retention_bytes: None,
             history_days: None,
+            cluster: None,
             retention_period: RETENTION_PERIOD,
             alarms: Limits::default(),
         }
@@ -71,8 +78,15 @@ impl Config {
         let name = path.display();
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("cannot read the configuration `{name}`: {error}"))?;
-        Self::parse(&text)
-            .map_err(|error| format!("the configuration `{name}` is not valid: {error}"))
+        let yaml = path
+            .extension()
+            .is_some_and(|end| end == "yaml" || end == "yml");
+        let parsed = if yaml {
+            Self::parse_yaml(&text)
+        } else {
+            Self::parse(&text)
+        };
+        parsed.map_err(|error| format!("the configuration `{name}` is not valid: {error}"))
     }
 
     /// How much is kept.
@@ -88,7 +102,18 @@ impl Config {
         keep.check()
     }
 
-    /// Reads text.
+    /// Reads YAML.
+    ///
+    /// # Errors
+    /// One line that says where and what is wrong.
+    pub fn parse_yaml(text: &str) -> Result<Self, String> {
+        serde_saphyr::from_str(text).map_err(|error| {
+            let text = error.to_string();
+            text.lines().next().unwrap_or_default().to_owned()
+        })
+    }
+
+    /// Reads TOML.
     ///
     /// # Errors
     /// One line that says where and what is wrong.
@@ -106,6 +131,32 @@ mod tests {
         let error = Config::parse("lisen = \"127.0.0.1:1\"").unwrap_err();
         assert!(
             error.contains("lisen") && error.contains("listen"),
+            "{error}"
+        );
+    }
+
+    const CLUSTER: &str = "
+listen: 0.0.0.0:7411
+cluster:
+  address: http://hub-1.example:7411
+  pseudonym_key_file: /etc/musubi/pseudonym.key
+  kafka:
+    brokers: [kafka-1:9092, kafka-2:9092]
+  postgres:
+    url: postgres://musubi@db/musubi
+";
+
+    #[test]
+    fn a_cluster_is_described_in_yaml_and_a_typo_is_named_with_its_line() {
+        let config = Config::parse_yaml(CLUSTER).unwrap();
+        let cluster = config.cluster.unwrap();
+        assert_eq!(cluster.kafka.brokers, ["kafka-1:9092", "kafka-2:9092"]);
+        assert_eq!(cluster.kafka.replication, 3);
+        assert!(!cluster.kafka.allow_weak_topics);
+        let typo = CLUSTER.replace("brokers", "broker");
+        let error = Config::parse_yaml(&typo).unwrap_err();
+        assert!(
+            error.contains("broker") && error.contains("line 7"),
             "{error}"
         );
     }

@@ -20,8 +20,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::auth::{Role, municipality};
 use super::gate::overloaded;
+use super::hub::Hub;
 use super::runner::{AttachAsk, Command, Runner};
-use super::serve::Hub;
 use super::status::{Failure, invalid};
 use super::town::{Town, subscription_id};
 use crate::limits::{

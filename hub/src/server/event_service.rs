@@ -19,7 +19,7 @@ use prost::Message;
 use tonic::{Code, Request, Response, Status};
 
 use super::auth::{Caller, Role, municipality};
-use super::serve::Hub;
+use super::hub::Hub;
 use super::status::{Failure, invalid, not_found, who_and_why};
 use super::town::Town;
 use super::whole::to_its_end;

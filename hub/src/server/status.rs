@@ -13,6 +13,7 @@ use prost_types::Any;
 use tonic::{Code, Status};
 
 use super::gate::overloaded;
+use crate::event::Municipality;
 use crate::limits::{DISK_FULL_RETRY, NO_OWNER_RETRY, OVERLOAD_RETRY, RECEIPT_TEXT_CHARS_MAX};
 use crate::log::LogError;
 use crate::publish::sequencer::PublishError;
@@ -34,6 +35,8 @@ pub struct Failure {
     pub message: String,
     /// When to try again, in milliseconds; 0 when it makes no sense.
     pub retry_ms: u64,
+    /// Address of the instance that can do it; empty when none is named.
+    pub address: String,
 }
 
 impl Failure {
@@ -45,6 +48,20 @@ impl Failure {
             field: String::new(),
             message: message.into(),
             retry_ms: 0,
+            address: String::new(),
+        }
+    }
+
+    /// The municipality is served by another instance, or by none for a moment.
+    pub fn not_owner(m: &Municipality, address: Option<String>) -> Self {
+        let message = match &address {
+            Some(address) => format!("`{m}` is served by the instance at {address}"),
+            None => format!("`{m}` is changing hands; ask again after a moment"),
+        };
+        Self {
+            retry_ms: millis(NO_OWNER_RETRY),
+            address: address.unwrap_or_default(),
+            ..Self::new(Code::Unavailable, "NOT_OWNER", message)
         }
     }
 
@@ -64,12 +81,14 @@ impl Failure {
 
     /// As `google.rpc.Status`, for the answer to one unit.
     pub fn rpc(&self) -> RpcStatus {
+        let named = !self.address.is_empty();
+        let address = named.then(|| ("address".to_owned(), self.address.clone()));
         let mut details = vec![any(
             "google.rpc.ErrorInfo",
             &ErrorInfo {
                 reason: self.reason.clone(),
                 domain: DOMAIN.to_owned(),
-                ..ErrorInfo::default()
+                metadata: address.into_iter().collect(),
             },
         )];
         if !self.field.is_empty() {

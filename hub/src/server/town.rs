@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tonic::Code;
 
 use super::lease::Lease;
+use super::opening::{OpenTownError, check_ends};
 use super::registry::GrantVersions;
 use super::room::Room;
 use super::runner::{Command, Overview, Past, Runner, Shared};
@@ -62,6 +63,17 @@ pub struct Commons {
     pub stop: CancellationToken,
     /// What runs until then; a municipality has its own.
     pub tasks: TaskTracker,
+}
+
+impl Commons {
+    /// The same for one municipality, which can end alone.
+    fn of_one_town(self) -> Self {
+        Self {
+            stop: self.stop.child_token(),
+            tasks: TaskTracker::new(),
+            ..self
+        }
+    }
 }
 
 impl std::fmt::Debug for Commons {
@@ -116,14 +128,12 @@ impl Town {
     /// Takes ownership of a municipality, recovers it and starts its runners.
     ///
     /// # Errors
-    /// When log or store cannot be read.
-    pub async fn open(commons: Commons, municipality: Municipality) -> Result<Self, PublishError> {
-        let commons = Commons {
-            stop: commons.stop.child_token(),
-            tasks: TaskTracker::new(),
-            ..commons
-        };
+    /// When log or store cannot be read, or are not of one time.
+    pub async fn open(commons: Commons, municipality: Municipality) -> Result<Self, OpenTownError> {
+        let commons = commons.of_one_town();
         let owner_epoch = commons.store.own(&municipality).await?;
+        commons.log.own(&municipality, owner_epoch).await?;
+        check_ends(&commons, &municipality).await?;
         let versions = load_grants(&commons, &municipality).await?;
         let (grants, grants_seen) = watch::channel(Arc::new(versions));
         let (protected, protected_seen) = watch::channel(Arc::new(HashSet::new()));

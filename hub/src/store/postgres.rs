@@ -42,6 +42,8 @@ pub struct PgConfig {
     pub url: String,
     /// Address of the server itself, when the other one is a pooler's: for migrations.
     pub direct_url: Option<String>,
+    /// Password, when it stands in no address.
+    pub password: Option<String>,
     /// Connections at most.
     pub connections: u32,
     /// Who owns what this store writes. `None`: whoever opens it, as a tool or a test does.
@@ -54,6 +56,7 @@ impl PgConfig {
         Self {
             url: url.to_owned(),
             direct_url: None,
+            password: None,
             connections: STORE_CONNECTIONS,
             identity: None,
         }
@@ -178,10 +181,14 @@ pub struct PgStore {
 impl PgStore {
     /// Connects, and makes the tables when they are not there.
     pub async fn open(config: PgConfig) -> Result<Self, PgOpenError> {
-        let options = options_of(&config.url)?;
+        let with_password = |options: PgConnectOptions| match &config.password {
+            Some(password) => options.password(password),
+            None => options,
+        };
+        let options = with_password(options_of(&config.url)?);
         let direct = config.direct_url.as_deref().unwrap_or(&config.url);
         let behind_pooler = direct != config.url;
-        migrate::migrate(&options_of(direct)?).await?;
+        migrate::migrate(&with_password(options_of(direct)?)).await?;
         let options = match behind_pooler {
             true => options,
             false => options.options(PLANNER),

@@ -3,6 +3,7 @@
 //! Must never look into the hub's files: what it knows is asked.
 //! Read next: `receiver.rs`, `event.rs`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub struct Hub {
     process: Process,
     folder: PathBuf,
+    /// Options of `serve` that say where everything is.
+    place: Vec<OsString>,
     address: String,
 }
 
@@ -54,10 +57,21 @@ impl Hub {
 
     /// The same under another command line that ends in `serve` and takes its options.
     pub async fn start_as(folder: &Path, command: std::process::Command) -> Result<Self> {
-        let (process, address) = spawn(folder, command, "127.0.0.1:0").await?;
+        let place = vec!["--data".into(), folder.join("hub").into()];
+        Self::start_at(folder, command, place).await
+    }
+
+    /// The same with options that say where the hub finds its log and its store.
+    pub async fn start_at(
+        folder: &Path,
+        command: std::process::Command,
+        place: Vec<OsString>,
+    ) -> Result<Self> {
+        let (process, address) = spawn(folder, command, &place, "127.0.0.1:0").await?;
         Ok(Self {
             process,
             folder: folder.to_owned(),
+            place,
             address,
         })
     }
@@ -76,7 +90,7 @@ impl Hub {
     /// The same under another command line, to which `serve` and its options are added.
     pub async fn restart_as(&mut self, mut command: std::process::Command) -> Result<()> {
         command.arg("serve");
-        let (process, _) = spawn(&self.folder, command, &self.address).await?;
+        let (process, _) = spawn(&self.folder, command, &self.place, &self.address).await?;
         self.process = process;
         Ok(())
     }
@@ -120,6 +134,7 @@ impl Hub {
 async fn spawn(
     folder: &Path,
     mut command: std::process::Command,
+    place: &[OsString],
     listen: &str,
 ) -> Result<(Process, String)> {
     let run = folder.join("run");
@@ -128,8 +143,7 @@ async fn spawn(
         std::fs::remove_file(&told).context("remove the hub's former address")?;
     }
     command
-        .arg("--data")
-        .arg(folder.join("hub"))
+        .args(place)
         .args(["--listen", listen, "--address-file"])
         .arg(&told);
     let mut process = Process::spawn("hub", command, &run)?;
@@ -143,6 +157,15 @@ async fn spawn(
     Ok((process, address))
 }
 
+fn endpoint(url: &str) -> Result<Endpoint> {
+    let endpoint = Endpoint::from_shared(url.to_owned()).context("the address of the hub")?;
+    Ok(endpoint
+        .connect_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true))
+}
+
 /// A client of a hub without a token, for one municipality.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -152,13 +175,17 @@ pub struct Client {
 impl Client {
     /// A client that connects when it is first used.
     pub fn new(url: &str) -> Result<Self> {
-        let endpoint = Endpoint::from_shared(url.to_owned())
-            .context("the address of the hub")?
-            .connect_timeout(Duration::from_secs(5))
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true);
-        let channel = endpoint.connect_lazy();
+        let channel = endpoint(url)?.connect_lazy();
+        Ok(Self { channel })
+    }
+
+    /// A client of several instances, which uses any of those that answer.
+    pub fn of(urls: &[String]) -> Result<Self> {
+        let endpoints: Vec<Endpoint> = urls
+            .iter()
+            .map(|url| endpoint(url))
+            .collect::<Result<_>>()?;
+        let channel = Channel::balance_list(endpoints.into_iter());
         Ok(Self { channel })
     }
 

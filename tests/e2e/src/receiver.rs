@@ -14,6 +14,7 @@ use musubi_proto::hub::v1::{
     AttachRequest, AttachResponse, Capabilities, Credits, Delivery, Heartbeat, Hello, Outcome,
     Receipt, Welcome,
 };
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
@@ -36,8 +37,24 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Attaches as the adapter of a product.
+    /// Attaches as the adapter of a product, at the instance that an other one names.
     pub async fn attach(
+        client: &Client,
+        system: &str,
+        product: &str,
+        capabilities: Capabilities,
+    ) -> Result<Self, tonic::Status> {
+        match Self::attach_here(client, system, product, capabilities).await {
+            Err(status) => match owner_in(&status) {
+                None => Err(status),
+                Some(owner) => Self::attach_here(&owner, system, product, capabilities).await,
+            },
+            attached => attached,
+        }
+    }
+
+    /// Attaches at the instance that the client asks, and nowhere else.
+    pub async fn attach_here(
         client: &Client,
         system: &str,
         product: &str,
@@ -152,6 +169,15 @@ pub fn receipt(delivery: &Delivery, outcome: Outcome) -> Receipt {
         reason: if needs_reason { "TEST" } else { "" }.to_owned(),
         ..Receipt::default()
     }
+}
+
+/// A client of the instance that a refusal names as the owner.
+fn owner_in(status: &tonic::Status) -> Option<Client> {
+    let rich = musubi_proto::google::rpc::Status::decode(status.details()).ok()?;
+    let mut details = rich.details.iter();
+    let info = details.find(|detail| detail.type_url.ends_with("google.rpc.ErrorInfo"))?;
+    let info = musubi_proto::google::rpc::ErrorInfo::decode(&info.value[..]).ok()?;
+    Client::new(info.metadata.get("address")?).ok()
 }
 
 /// Place of an event at a receiver: stream, sequence, member of the delivery, place in it.

@@ -100,6 +100,11 @@ impl Kafka {
         addresses.collect::<Vec<_>>().join(",")
     }
 
+    /// How many nodes it has, running or not.
+    pub fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// `kill -9` for one node; the id of a broker is its index and one.
     pub fn kill(&mut self, index: usize) -> Result<()> {
         let node = self.node(index)?;

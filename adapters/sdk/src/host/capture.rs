@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
-use super::connection::{HubAccess, HubError, chain, event_client, reason_in};
+use super::connection::{HubAccess, HubError, Way, chain, event_client, reason_in};
 use crate::capture::{Capture, CaptureError, Page, SourceSpec};
 use crate::hub::{
     CaptureCursor, GetCaptureCursorRequest, PublishRequest, PublishResponse, unit_answer::Answer,
@@ -47,11 +47,13 @@ pub async fn run_capture(
     let source = capture.source();
     let mut backoff = Backoff::new();
     let mut told = String::new();
+    let mut way = Way::new(hub);
     while !shutdown.is_cancelled() {
         let mut published = || {
             backoff.reset();
             told.clear();
         };
+        let hub = way.access();
         let round = round(&hub, capture.as_mut(), &source, &mut published);
         let ended = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -60,7 +62,15 @@ pub async fn run_capture(
         let Err(error) = ended;
         tell_once(&source, &error, &mut told);
         let asked = match &error {
-            RoundError::Hub(error) => error.delay(),
+            RoundError::Hub(error) => {
+                way.failed(error);
+                error.delay()
+            }
+            // An instance that hangs may be frozen: another one is asked.
+            RoundError::TimedOut => {
+                way.failed(&HubError::Ended);
+                None
+            }
             RoundError::NotBound => Some(NOT_BOUND_DELAY),
             _ => None,
         };

@@ -3,6 +3,7 @@
 //! It must never print the token.
 //! Read next: `deliver.rs` of this folder.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -17,13 +18,14 @@ use crate::hub::delivery_service_client::DeliveryServiceClient;
 use crate::hub::event_service_client::EventServiceClient;
 use crate::limits::{
     CONNECT_TIMEOUT, FENCED_DELAY, GRPC_MESSAGE_BYTES_MAX, KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT,
-    NOT_BOUND_DELAY,
+    NOT_BOUND_DELAY, NOT_OWNER_DELAY,
 };
 
 /// Where the hub is, who the caller is and for which municipality.
 #[derive(Clone)]
 pub struct HubAccess {
-    /// Address of the hub, such as `http://127.0.0.1:50051`.
+    /// Address of the hub, such as `http://127.0.0.1:50051`; of one with several instances those
+    /// of some of them, separated by commas.
     pub endpoint: String,
     /// Bearer token; `None` where the hub listens on loopback only.
     pub token: Option<String>,
@@ -63,6 +65,8 @@ pub(crate) enum HubError {
         code: Code,
         reason: String,
         message: String,
+        /// Address of the instance that serves the municipality, when another one was asked.
+        owner: Option<String>,
     },
     /// The stream ended.
     #[error("the stream to the hub ended")]
@@ -79,6 +83,7 @@ impl HubError {
             Self::Fenced { .. } | Self::Access { .. } => Some(FENCED_DELAY),
             Self::Status { code, reason, .. } => match reason.as_str() {
                 "NOT_BOUND" => Some(NOT_BOUND_DELAY),
+                "NOT_OWNER" => Some(NOT_OWNER_DELAY),
                 reason if reason.contains("FENCED") || reason.contains("EPOCH") => {
                     Some(FENCED_DELAY)
                 }
@@ -94,10 +99,12 @@ impl HubError {
 
 impl From<Status> for HubError {
     fn from(status: Status) -> Self {
+        let info = info_of(&status);
         Self::Status {
             code: status.code(),
-            reason: reason_of(&status),
+            reason: info.reason,
             message: status.message().to_owned(),
+            owner: info.metadata.get("address").cloned(),
         }
     }
 }
@@ -107,6 +114,8 @@ impl From<Status> for HubError {
 struct ErrorInfo {
     #[prost(string, tag = "1")]
     reason: String,
+    #[prost(map = "string, string", tag = "3")]
+    metadata: HashMap<String, String>,
 }
 
 /// `google.rpc.Status`, as far as it is read here.
@@ -116,22 +125,68 @@ struct RichStatus {
     details: Vec<prost_types::Any>,
 }
 
-/// Stable reason in the details of a status; empty when there is none.
-pub(crate) fn reason_of(status: &Status) -> String {
-    let Ok(rich) = RichStatus::decode(status.details()) else {
-        return String::new();
-    };
-    reason_in(&rich.details)
+/// What the details of a status say; nothing when there are none.
+fn info_of(status: &Status) -> ErrorInfo {
+    let rich = RichStatus::decode(status.details()).unwrap_or_default();
+    info_in(&rich.details)
 }
 
-/// Stable reason in a list of details; empty when there is none.
-pub(crate) fn reason_in(details: &[prost_types::Any]) -> String {
+fn info_in(details: &[prost_types::Any]) -> ErrorInfo {
     details
         .iter()
         .filter(|detail| detail.type_url.ends_with("google.rpc.ErrorInfo"))
         .find_map(|detail| ErrorInfo::decode(detail.value.as_slice()).ok())
-        .map(|info| info.reason)
         .unwrap_or_default()
+}
+
+/// Stable reason in a list of details; empty when there is none.
+pub(crate) fn reason_in(details: &[prost_types::Any]) -> String {
+    info_in(details).reason
+}
+
+/// Which instance of the hub is tried next: the one that another one named, else the next of those
+/// that are known.
+#[derive(Debug)]
+pub(crate) struct Way {
+    hub: HubAccess,
+    known: Vec<String>,
+    next: usize,
+    named: Option<String>,
+}
+
+impl Way {
+    pub(crate) fn new(hub: HubAccess) -> Self {
+        let known = hub.endpoint.split(',').map(|one| one.trim().to_owned());
+        Self {
+            known: known.collect(),
+            hub,
+            next: 0,
+            named: None,
+        }
+    }
+
+    /// The access to the instance that is tried now.
+    pub(crate) fn access(&self) -> HubAccess {
+        let known = self.known.get(self.next).cloned().unwrap_or_default();
+        HubAccess {
+            endpoint: self.named.clone().unwrap_or(known),
+            ..self.hub.clone()
+        }
+    }
+
+    /// Takes in what the last attempt said.
+    pub(crate) fn failed(&mut self, error: &HubError) {
+        let away = matches!(error, HubError::Connect { .. } | HubError::Ended);
+        let owner = match error {
+            HubError::Status { owner, .. } => owner.clone(),
+            _ => None,
+        };
+        if owner.is_some() || self.named.is_some() {
+            self.named = owner;
+        } else if away {
+            self.next = (self.next + 1) % self.known.len().max(1);
+        }
+    }
 }
 
 /// Adds the bearer token to each request.
@@ -217,4 +272,51 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn way(endpoint: &str) -> Way {
+        Way::new(HubAccess {
+            endpoint: endpoint.to_owned(),
+            token: None,
+            municipality: "142042".to_owned(),
+        })
+    }
+
+    fn not_owner(owner: Option<&str>) -> HubError {
+        HubError::Status {
+            code: Code::Unavailable,
+            reason: "NOT_OWNER".to_owned(),
+            message: String::new(),
+            owner: owner.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_lost_instance_gives_way_to_the_next_and_the_last_to_the_first() {
+        let mut way = way("http://a:1, http://b:2");
+        assert_eq!(way.access().endpoint, "http://a:1");
+        way.failed(&HubError::Ended);
+        assert_eq!(way.access().endpoint, "http://b:2");
+        way.failed(&HubError::Ended);
+        assert_eq!(way.access().endpoint, "http://a:1");
+        way.failed(&HubError::Fenced { epoch: 2 });
+        assert_eq!(way.access().endpoint, "http://a:1", "it is not away");
+    }
+
+    #[test]
+    fn the_owner_that_an_instance_names_is_asked_until_it_is_lost() {
+        let mut way = way("http://a:1");
+        way.failed(&not_owner(Some("http://c:3")));
+        assert_eq!(way.access().endpoint, "http://c:3");
+        way.failed(&not_owner(Some("http://d:4")));
+        assert_eq!(way.access().endpoint, "http://d:4");
+        way.failed(&HubError::Ended);
+        assert_eq!(way.access().endpoint, "http://a:1");
+        way.failed(&not_owner(None));
+        assert_eq!(way.access().endpoint, "http://a:1");
+    }
 }

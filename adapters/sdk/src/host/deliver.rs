@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
-use super::connection::{HubAccess, HubError, chain};
+use super::connection::{HubAccess, HubError, Way, chain};
 use super::marks::Marks;
 use super::session;
 use crate::deliver::Deliver;
@@ -22,14 +22,17 @@ pub async fn run_deliver(hub: HubAccess, adapter: Arc<dyn Deliver>, shutdown: Ca
     let mut backoff = Backoff::new();
     let mut marks = Marks::default();
     let mut told = String::new();
+    let mut way = Way::new(hub);
     while !shutdown.is_cancelled() {
         let mut attached = || {
             backoff.reset();
             told.clear();
         };
+        let hub = way.access();
         let ended = session::attach(&hub, &adapter, &shutdown, &mut marks, &mut attached).await;
         let Err(error) = ended else { break };
         tell_once(&product, &error, &mut told);
+        way.failed(&error);
         let delay = error.delay().unwrap_or_else(|| backoff.next_delay());
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -51,6 +54,9 @@ fn tell_once(product: &str, error: &HubError, told: &mut String) {
         }
         HubError::Fenced { .. } => {
             tracing::warn!(product, error = text, "fenced, deliveries stop");
+        }
+        HubError::Status { reason, .. } if reason == "NOT_OWNER" => {
+            tracing::info!(product, error = text, "looking for the owner");
         }
         HubError::Status { reason, .. } if reason == "NOT_BOUND" => {
             tracing::info!(product, "waiting for an operator to bind the product");

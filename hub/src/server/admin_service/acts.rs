@@ -7,7 +7,7 @@ use musubi_proto::hub::v1::{Act, ListActsRequest, ListActsResponse};
 
 use super::page;
 use crate::clock::timestamp;
-use crate::server::serve::Hub;
+use crate::server::hub::Hub;
 use crate::server::status::{Failure, invalid};
 use crate::server::town::Town;
 use crate::store::ActRow;

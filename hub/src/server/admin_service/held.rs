@@ -12,7 +12,7 @@ use prost::Message;
 use super::{page, unreadable};
 use crate::clock::timestamp;
 use crate::event::Unit;
-use crate::server::serve::Hub;
+use crate::server::hub::Hub;
 use crate::server::status::{Failure, not_found};
 use crate::server::town::Town;
 use crate::store::{HeldFilter, HeldKind, HeldRow, HeldState};

@@ -8,7 +8,7 @@ use musubi_proto::hub::v1::{ActKind, SetSourceRhythmRequest, SetSourceRhythmResp
 use super::words;
 use crate::clock::now_ms;
 use crate::limits::{SOURCE_RHYTHM_MAX, SOURCE_RHYTHM_MIN};
-use crate::server::serve::Hub;
+use crate::server::hub::Hub;
 use crate::server::status::{Failure, invalid};
 use crate::server::town::Town;
 use crate::store::{NewAct, RhythmRow};

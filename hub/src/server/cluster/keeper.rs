@@ -1,0 +1,213 @@
+//! Takes, keeps and gives back the municipalities that membership gives to this instance.
+//! One task each; one task prolongs all leases.
+//! Must never tell that one is given back while something of it still runs here.
+//! Read next: `server/cluster/membership.rs`, `server/town.rs`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Cluster, trusted};
+use crate::event::Municipality;
+use crate::limits::{OPEN_AGAIN, OWNER_LOOK, OWNER_RENEW, TOWNS_OPENING};
+use crate::server::hub::Hub;
+use crate::server::opening::OpenTownError;
+use crate::server::status::Failure;
+use crate::server::town::Town;
+use crate::store::StoreError;
+
+/// What membership says.
+#[derive(Debug)]
+pub enum Turn {
+    /// These should be owned here.
+    Given(Vec<Municipality>),
+    /// These should be owned elsewhere; told when nothing of them runs here any more.
+    Taken(Vec<Municipality>, oneshot::Sender<()>),
+}
+
+/// A municipality that should be owned here.
+struct Kept {
+    give_back: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// Keeps what membership gives until it says no more; then gives everything back.
+pub async fn keep(hub: Arc<Hub>, cluster: Arc<Cluster>, mut turns: mpsc::Receiver<Turn>) {
+    let renewing = tokio::spawn(renew(hub.clone(), cluster.clone()));
+    let opening = Arc::new(Semaphore::new(TOWNS_OPENING));
+    let mut kept: HashMap<Municipality, Kept> = HashMap::new();
+    while let Some(turn) = turns.recv().await {
+        match turn {
+            Turn::Given(towns) => {
+                for m in towns
+                    .into_iter()
+                    .filter(|m| !kept.contains_key(m))
+                    .collect::<Vec<_>>()
+                {
+                    let give_back = CancellationToken::new();
+                    let one = One {
+                        hub: hub.clone(),
+                        cluster: cluster.clone(),
+                        opening: opening.clone(),
+                        m: m.clone(),
+                        give_back: give_back.clone(),
+                    };
+                    let task = tokio::spawn(one.keep());
+                    kept.insert(m, Kept { give_back, task });
+                }
+            }
+            Turn::Taken(towns, done) => {
+                give_back(towns.iter().filter_map(|m| kept.remove(m)).collect()).await;
+                if done.send(()).is_err() {
+                    tracing::warn!("giving municipalities back took longer than membership waits");
+                }
+            }
+        }
+    }
+    give_back(kept.into_values().collect()).await;
+    renewing.abort();
+}
+
+async fn give_back(kept: Vec<Kept>) {
+    for one in &kept {
+        one.give_back.cancel();
+    }
+    for ended in join_all(kept.into_iter().map(|one| one.task)).await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a municipality was not closed in order; its lease ends it");
+        }
+    }
+}
+
+/// Prolongs the leases; what another instance took over is closed here.
+async fn renew(hub: Arc<Hub>, cluster: Arc<Cluster>) {
+    let mut ticks = tokio::time::interval(OWNER_RENEW);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = false;
+    loop {
+        ticks.tick().await;
+        match prolong(&hub, &cluster).await {
+            Ok(()) => told = false,
+            Err(error) if told => tracing::debug!(error, "leases were not prolonged"),
+            Err(error) => {
+                told = true;
+                tracing::warn!(
+                    error,
+                    "leases were not prolonged; nothing is sent when they end"
+                );
+            }
+        }
+    }
+}
+
+async fn prolong(hub: &Hub, cluster: &Cluster) -> Result<(), String> {
+    // Counted from before the question: the store counts from a later moment.
+    let asked = Instant::now();
+    let renewed = timeout(trusted(), cluster.owners.renew()).await;
+    let lost = match renewed {
+        Ok(Ok(lost)) => lost,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err("the store does not answer".to_owned()),
+    };
+    hub.commons.lease.prolong(asked + trusted());
+    for m in lost {
+        tracing::warn!(municipality = m.as_str(), "another instance took over");
+        if let Some(town) = hub.open_town(&m).await {
+            town.stop().cancel();
+        }
+    }
+    Ok(())
+}
+
+/// One municipality, from being given to being given back.
+struct One {
+    hub: Arc<Hub>,
+    cluster: Arc<Cluster>,
+    opening: Arc<Semaphore>,
+    m: Municipality,
+    give_back: CancellationToken,
+}
+
+impl One {
+    async fn keep(self) {
+        let mut told = String::new();
+        while !self.give_back.is_cancelled() {
+            let wait = match self.open().await {
+                Ok(town) => {
+                    told.clear();
+                    tracing::info!(
+                        municipality = self.m.as_str(),
+                        epoch = town.shared().owner_epoch,
+                        "owner.began"
+                    );
+                    tokio::select! {
+                        () = self.give_back.cancelled() => {}
+                        () = town.stop().cancelled() => {}
+                    }
+                    self.close(&town).await;
+                    OWNER_LOOK
+                }
+                Err(OpenTownError::Store(StoreError::Leased { .. })) => OWNER_LOOK,
+                Err(error) => {
+                    let failure = Failure::from(error);
+                    if told != failure.message {
+                        let (municipality, reason) = (self.m.as_str(), &failure.reason);
+                        let error = &failure.message;
+                        tracing::error!(
+                            municipality,
+                            reason,
+                            error,
+                            "it cannot be opened; tried again"
+                        );
+                        told = failure.message;
+                    }
+                    OPEN_AGAIN
+                }
+            };
+            self.pause(wait).await;
+        }
+    }
+
+    async fn pause(&self, wait: Duration) {
+        tokio::select! {
+            () = self.give_back.cancelled() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+
+    async fn open(&self) -> Result<Arc<Town>, OpenTownError> {
+        let _place = self.opening.acquire().await.ok();
+        let town = self.hub.take(&self.m).await?;
+        if let Err(error) = prolong(&self.hub, &self.cluster).await {
+            self.close(&town).await;
+            let code = tonic::Code::Unavailable;
+            let failure = Failure::new(code, "STORE_FAILED", error);
+            return Err(OpenTownError::Recovery(failure));
+        }
+        self.hub.show(town.clone()).await;
+        Ok(town)
+    }
+
+    async fn close(&self, town: &Town) {
+        self.hub.hide(&self.m).await;
+        town.close().await;
+        // Without it the lease runs out by itself.
+        match self.cluster.owners.release(&self.m).await {
+            Ok(()) => tracing::info!(municipality = self.m.as_str(), "owner.ended"),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(
+                    error,
+                    municipality = self.m.as_str(),
+                    "the lease was not given back"
+                );
+            }
+        }
+    }
+}

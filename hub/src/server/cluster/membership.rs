@@ -1,0 +1,183 @@
+//! Which municipalities this instance should own, as Kafka's consumer group says.
+//! A consumer that reads nothing: all its partitions are paused; it is a member, no more.
+//! Must never let a municipality go to another instance before the keeper has given it back.
+//! Read next: `server/cluster/keeper.rs`, `docs/specs/cluster.md`.
+//!
+//! ```text
+//!   topics musubi.<municipality>.live ──▶ group ──▶ one partition each ──▶ one instance each
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use tokio::sync::{mpsc, oneshot};
+
+use super::keeper::Turn;
+use crate::event::Municipality;
+use crate::limits::{MEMBER_HEARTBEAT, MEMBER_SESSION, NEW_TOPICS_LOOK, TOWN_CLOSE_MAX};
+
+/// Topics of which each stands for a municipality: its live stream.
+const TOPICS: &str = r"^musubi\.[0-9]{6}\.live$";
+/// How long one poll waits; a stop is seen within it.
+const POLL: Duration = Duration::from_millis(200);
+/// Turns that wait for the keeper.
+const TURNS: usize = 16;
+
+/// A membership that runs.
+#[derive(Debug)]
+pub struct Membership {
+    leave: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Tells the keeper what the group decided, from the thread that polls.
+struct Told {
+    turns: mpsc::Sender<Turn>,
+}
+
+impl ClientContext for Told {}
+
+impl ConsumerContext for Told {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(list) = rebalance {
+            self.taken(towns_in(list));
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(list) => {
+                // Nothing is read here: the owner reads from its own positions.
+                if let Err(error) = consumer.pause(list) {
+                    tracing::warn!(%error, "the membership's partitions were not paused");
+                }
+                let towns = towns_in(list);
+                tracing::info!(count = towns.len(), "membership.given");
+                if !towns.is_empty() && self.turns.blocking_send(Turn::Given(towns)).is_err() {
+                    tracing::debug!("the hub is stopping; nothing is taken any more");
+                }
+            }
+            Rebalance::Revoke(_) => {}
+            Rebalance::Error(error) => tracing::warn!(%error, "the group did not agree"),
+        }
+    }
+}
+
+impl Told {
+    /// Waits until nothing of these runs here: only then another member may get them.
+    fn taken(&self, towns: Vec<Municipality>) {
+        if towns.is_empty() {
+            return;
+        }
+        tracing::info!(count = towns.len(), "membership.taken");
+        let (done, given_back) = oneshot::channel();
+        if self.turns.blocking_send(Turn::Taken(towns, done)).is_ok()
+            && given_back.blocking_recv().is_err()
+        {
+            tracing::debug!("the keeper has ended");
+        }
+    }
+}
+
+fn towns_in(list: &TopicPartitionList) -> Vec<Municipality> {
+    let elements = list.elements();
+    let code = |topic: &str| {
+        let rest = topic.strip_prefix("musubi.")?;
+        Municipality::parse(rest.strip_suffix(".live")?)
+    };
+    elements
+        .iter()
+        .filter_map(|element| code(element.topic()))
+        .collect()
+}
+
+impl Membership {
+    /// Joins a group. What it says comes out of the receiver, until `leave`.
+    ///
+    /// # Errors
+    /// When the settings of the client cannot be used.
+    pub fn join(
+        client: &ClientConfig,
+        group: &str,
+    ) -> Result<(Self, mpsc::Receiver<Turn>), KafkaError> {
+        let (turns, receiver) = mpsc::channel(TURNS);
+        let millis = |time: Duration| time.as_millis().to_string();
+        let mut config = client.clone();
+        config
+            .set("group.id", group)
+            .set("group.protocol", "classic")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", millis(MEMBER_SESSION))
+            .set("heartbeat.interval.ms", millis(MEMBER_HEARTBEAT))
+            .set(
+                "topic.metadata.refresh.interval.ms",
+                millis(NEW_TOPICS_LOOK),
+            )
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "latest");
+        let consumer: BaseConsumer<Told> =
+            BaseConsumer::from_config_and_context(&config, Told { turns })?;
+        consumer.subscribe(&[TOPICS])?;
+        let leave = Arc::new(AtomicBool::new(false));
+        let left = leave.clone();
+        let thread = std::thread::Builder::new()
+            .name("membership".to_owned())
+            .spawn(move || poll(&consumer, &left))
+            .map_err(|_| KafkaError::ClientCreation("no thread for the membership".to_owned()))?;
+        let membership = Self {
+            leave,
+            thread: Some(thread),
+        };
+        Ok((membership, receiver))
+    }
+
+    /// Leaves the group: everything is given back, and then the others get it.
+    pub async fn leave(mut self) {
+        self.leave.store(true, Ordering::Relaxed);
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        let joined = tokio::task::spawn_blocking(move || thread.join());
+        if tokio::time::timeout(TOWN_CLOSE_MAX, joined).await.is_err() {
+            tracing::warn!(
+                "leaving the group took too long; the others get its places by time-out"
+            );
+        }
+    }
+}
+
+fn poll(consumer: &BaseConsumer<Told>, leave: &AtomicBool) {
+    let mut told = String::new();
+    while !leave.load(Ordering::Relaxed) {
+        match consumer.poll(POLL) {
+            None => {}
+            Some(Ok(_)) => tracing::debug!("a record came to the membership and was not read"),
+            Some(Err(error)) => tell_once(&error, &mut told),
+        }
+    }
+    // Runs the callback that gives everything back, and says goodbye to the group.
+    unsubscribe(consumer);
+}
+
+fn unsubscribe(consumer: &BaseConsumer<Told>) {
+    if let Ok(assigned) = consumer.assignment() {
+        consumer.context().taken(towns_in(&assigned));
+    }
+    consumer.unsubscribe();
+}
+
+fn tell_once(error: &KafkaError, told: &mut String) {
+    let text = error.to_string();
+    if *told != text {
+        tracing::warn!(error = text, "the group's brokers do not answer");
+        *told = text;
+    }
+}

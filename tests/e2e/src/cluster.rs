@@ -1,0 +1,81 @@
+//! A cluster of a test's own: brokers, a database, and hubs that share them.
+//! Everything runs as a process; each of them can be killed and started again.
+//! Must never share a broker or a database with another test.
+//! Read next: `hub.rs`, `tests/servers`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use musubi_servers::{Kafka, Postgres};
+
+use crate::Hub;
+use crate::process::musubi;
+
+/// Bytes of the key of the pseudonyms: a test has nothing to hide.
+const KEY: [u8; 32] = [7; 32];
+
+/// Brokers and a database.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Brokers.
+    pub kafka: Kafka,
+    /// Database.
+    pub postgres: Postgres,
+    folder: PathBuf,
+}
+
+impl Cluster {
+    /// Starts one broker or three, and a database; `folder` gets what the hubs need.
+    pub fn start(folder: &Path, brokers: usize) -> Result<Self> {
+        let kafka = std::thread::spawn(move || Kafka::start(brokers));
+        let postgres = Postgres::start()?;
+        let kafka = kafka.join().ok().context("starting Kafka panicked")??;
+        fs::write(folder.join("pseudonym.key"), KEY).context("write the key")?;
+        Ok(Self {
+            kafka,
+            postgres,
+            folder: folder.to_owned(),
+        })
+    }
+
+    /// The configuration of the hubs, as a file: brokers and database by their own addresses.
+    pub fn config(&self) -> Result<PathBuf> {
+        self.config_through(&self.kafka.brokers(), &self.postgres.url("postgres"))
+    }
+
+    /// The same with other addresses, such as those of proxies.
+    pub fn config_through(&self, brokers: &str, database: &str) -> Result<PathBuf> {
+        let file = self.folder.join("cluster.yaml");
+        let replication = self.kafka.count();
+        let weak = replication < 3;
+        let key = self.folder.join("pseudonym.key");
+        let text = format!(
+            "cluster:
+  pseudonym_key_file: {key}
+  kafka:
+    brokers: [{brokers}]
+    replication: {replication}
+    allow_weak_topics: {weak}
+  postgres:
+    url: {database}
+",
+            key = key.display(),
+        );
+        fs::write(&file, text).context("write the configuration")?;
+        Ok(file)
+    }
+
+    /// Starts an instance below a folder of its own.
+    pub async fn hub(&self, name: &str) -> Result<Hub> {
+        self.hub_at(name, self.config()?).await
+    }
+
+    /// The same with a configuration of its own.
+    pub async fn hub_at(&self, name: &str, config: PathBuf) -> Result<Hub> {
+        let mut command = musubi()?;
+        command.arg("serve");
+        let place = vec!["--config".into(), config.into()];
+        Hub::start_at(&self.folder.join(name), command, place).await
+    }
+}
