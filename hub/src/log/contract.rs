@@ -104,11 +104,10 @@ impl OnKafka {
     fn new(kafka: &Kafka, prefix: &str) -> Self {
         Self {
             config: KafkaConfig {
-                brokers: kafka.brokers(),
-                properties: Vec::new(),
                 prefix: prefix.to_owned(),
                 replication: 1,
                 allow_weak_topics: true,
+                ..KafkaConfig::new(&kafka.brokers())
             },
             book: Arc::default(),
             epochs: Epochs::default(),

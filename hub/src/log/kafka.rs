@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rdkafka::error::KafkaError;
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::clock::now_ms;
 use crate::event::{Municipality, Position, Stream};
-use crate::limits::{KAFKA_RECENT_BYTES, KAFKA_SET_ASIDE_MAX};
+use crate::limits::{KAFKA_APPEND_TIMEOUT, KAFKA_RECENT_BYTES, KAFKA_SET_ASIDE_MAX};
 
 mod client;
 mod readers;
@@ -55,6 +56,22 @@ pub struct KafkaConfig {
     pub replication: i32,
     /// Work on topics that promise less than the log does, and say so.
     pub allow_weak_topics: bool,
+    /// When an append without an acknowledgement counts as one of unknown outcome.
+    pub append_within: Duration,
+}
+
+impl KafkaConfig {
+    /// What is right for a cluster of three brokers and more.
+    pub fn new(brokers: &str) -> Self {
+        Self {
+            brokers: brokers.to_owned(),
+            properties: Vec::new(),
+            prefix: "musubi".to_owned(),
+            replication: 3,
+            allow_weak_topics: false,
+            append_within: KAFKA_APPEND_TIMEOUT,
+        }
+    }
 }
 
 /// The brokers cannot be used.
@@ -125,7 +142,10 @@ impl KafkaLog {
             cluster_id: cluster_id.ok_or_else(no_answer)?,
             book,
             topics,
-            sender: Sender::new(client::producer(&base))?,
+            sender: Sender::new(
+                client::producer(&base, config.append_within),
+                config.append_within,
+            )?,
             readers: Readers::new(consumer),
             recent: Recent::new(KAFKA_RECENT_BYTES),
             tails: Tails::default(),
@@ -192,15 +212,13 @@ impl KafkaLog {
             self.topics.make(&topic).await.map_err(asked)?;
         }
         let found = self.topics.check(&topic).await.map_err(asked)?;
-        match found.first() {
-            Some(weakness) if !self.config.allow_weak_topics => {
-                Err(LogError::WeakTopic(Box::new(weakness.clone())))
-            }
-            _ => {
-                self.topics.note(&topic, found);
-                Ok(())
-            }
+        let allowed = self.config.allow_weak_topics;
+        let mut refused = found.iter().filter(|w| !allowed || !w.can_be_allowed());
+        if let Some(weakness) = refused.next() {
+            return Err(LogError::WeakTopic(Box::new(weakness.clone())));
         }
+        self.topics.note(&topic, found);
+        Ok(())
     }
 
     async fn own_stream(&self, place: Place, epoch: u64) -> Result<(), LogError> {

@@ -3,15 +3,15 @@
 //! Must never let an operator's property weaken what the log promises.
 //! Read next: `log/kafka/sender.rs`, `log/kafka/readers.rs`.
 
+use std::time::Duration;
+
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Statistics};
 
-use crate::limits::{
-    KAFKA_APPEND_TIMEOUT, KAFKA_RECORD_BYTES_MAX, KAFKA_REQUEST_TIMEOUT, KAFKA_WINDOW_BYTES,
-};
+use crate::limits::{KAFKA_RECORD_BYTES_MAX, KAFKA_REQUEST_TIMEOUT, KAFKA_WINDOW_BYTES};
 
 /// What the clients say goes to the hub's own lines.
 #[derive(Clone, Copy, Debug)]
@@ -56,13 +56,13 @@ pub(super) fn base(brokers: &str, properties: &[(String, String)]) -> ClientConf
 }
 
 /// A producer whose `Ok` means: in order, once, and on all replicas in sync.
-pub(super) fn producer(base: &ClientConfig) -> ClientConfig {
+pub(super) fn producer(base: &ClientConfig, within: Duration) -> ClientConfig {
     let mut config = base.clone();
     config
         .set("acks", "all")
         .set("enable.idempotence", "true")
         .set("enable.gapless.guarantee", "true")
-        .set("message.timeout.ms", millis(KAFKA_APPEND_TIMEOUT))
+        .set("message.timeout.ms", millis(within))
         .set("request.timeout.ms", millis(KAFKA_REQUEST_TIMEOUT))
         .set("linger.ms", "1")
         .set("compression.type", "lz4")
@@ -94,6 +94,6 @@ pub(super) fn consumer(base: &ClientConfig) -> ClientConfig {
     config
 }
 
-fn millis(time: std::time::Duration) -> String {
+fn millis(time: Duration) -> String {
     time.as_millis().to_string()
 }

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use super::client::Quiet;
 use super::wire::Outgoing;
-use crate::limits::{KAFKA_APPEND_TIMEOUT, KAFKA_WINDOW_RECORDS};
+use crate::limits::KAFKA_WINDOW_RECORDS;
 
 /// How long to wait for room in the client's queue before looking again.
 const ROOM_POLL: Duration = Duration::from_millis(5);
@@ -36,7 +36,7 @@ pub(super) enum Unsent {
     #[error("a record was not acknowledged")]
     Unknown(#[source] KafkaError),
     /// Nobody knows, and nobody said so.
-    #[error("no acknowledgement in {} s", KAFKA_APPEND_TIMEOUT.as_secs())]
+    #[error("no acknowledgement in time")]
     NoAnswer,
 }
 
@@ -45,6 +45,7 @@ type Client = Arc<FutureProducer<Quiet>>;
 /// The producer.
 pub(super) struct Sender {
     config: ClientConfig,
+    within: Duration,
     current: RwLock<Client>,
 }
 
@@ -55,9 +56,13 @@ impl std::fmt::Debug for Sender {
 }
 
 impl Sender {
-    pub(super) fn new(config: ClientConfig) -> Result<Self, KafkaError> {
+    pub(super) fn new(config: ClientConfig, within: Duration) -> Result<Self, KafkaError> {
         let current = RwLock::new(Arc::new(config.create_with_context(Quiet)?));
-        Ok(Self { config, current })
+        Ok(Self {
+            config,
+            within,
+            current,
+        })
     }
 
     fn current(&self) -> Client {
@@ -69,7 +74,7 @@ impl Sender {
     /// there but a fence.
     pub(super) async fn send(&self, topic: &str, batch: Vec<Outgoing>) -> Result<Vec<i64>, Unsent> {
         let client = self.current();
-        let limit = KAFKA_APPEND_TIMEOUT + CLIENT_SLACK;
+        let limit = self.within + CLIENT_SLACK;
         let sending = send_all(&client, topic, batch);
         let sent = tokio::time::timeout(limit, sending).await;
         let sent = sent.unwrap_or(Err(Unsent::NoAnswer));
@@ -197,6 +202,7 @@ fn is_refusal(error: &KafkaError) -> bool {
                 | Code::MessageBatchTooLarge
                 | Code::InvalidMessageSize
                 | Code::InvalidTopic
+                | Code::InvalidRecord
                 | Code::InvalidRequiredAcks
                 | Code::TopicAuthorizationFailed
                 | Code::ClusterAuthorizationFailed

@@ -84,9 +84,19 @@ impl Topics {
 
     /// First offset and next offset of a topic.
     pub(super) async fn watermarks(&self, topic: &str) -> Result<(i64, i64), Unanswered> {
-        let topic = topic.to_owned();
-        self.ask(move |asker| asker.fetch_watermarks(&topic, 0, KAFKA_ASK_TIMEOUT))
-            .await
+        let started = Instant::now();
+        loop {
+            let topic = topic.to_owned();
+            let asked = self.ask(move |asker| asker.fetch_watermarks(&topic, 0, KAFKA_ASK_TIMEOUT));
+            match asked.await {
+                Err(Unanswered::Failed(error))
+                    if is_passing(&error) && started.elapsed() < KAFKA_ASK_TIMEOUT =>
+                {
+                    tokio::time::sleep(TOPIC_POLL).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// Lets a topic forget what stands before an offset.
@@ -100,9 +110,20 @@ impl Topics {
         Ok(())
     }
 
-    /// True when the topic is there.
+    /// True when the topic is there. That it is not, only the controller knows for sure: any other
+    /// broker may be behind.
     pub(super) async fn is_there(&self, topic: &str) -> Result<bool, Unanswered> {
-        Ok(self.shape(topic).await?.is_some())
+        if self.shape(topic).await?.is_some() {
+            return Ok(true);
+        }
+        let new = NewTopic::new(topic, 1, TopicReplication::Fixed(self.replication));
+        let only_look = options().validate_only(true);
+        let looked = self.admin.create_topics([&new], &only_look).await?;
+        match looked.into_iter().next() {
+            Some(Err((_, Code::TopicAlreadyExists))) => Ok(true),
+            Some(Err((_, code))) => Err(Unanswered::Refused(code)),
+            _ => Ok(false),
+        }
     }
 
     /// Makes a topic, unless somebody else just did; returns when it can be written.
@@ -122,14 +143,16 @@ impl Topics {
                 Err((_, code)) => return Err(Unanswered::Refused(code)),
             }
         }
+        self.shape_with_leader(topic).await.map(|_| ())
+    }
+
+    /// The shape of a topic that is there, once the brokers that are asked know it too.
+    async fn shape_with_leader(&self, topic: &str) -> Result<Shape, Unanswered> {
         let started = Instant::now();
         while started.elapsed() < KAFKA_ASK_TIMEOUT {
-            if self
-                .shape(topic)
-                .await?
-                .is_some_and(|shape| shape.has_leader)
-            {
-                return Ok(());
+            let shape = self.shape(topic).await?;
+            if let Some(shape) = shape.filter(|shape| shape.has_leader) {
+                return Ok(shape);
             }
             tokio::time::sleep(TOPIC_POLL).await;
         }
@@ -138,9 +161,7 @@ impl Topics {
 
     /// What a topic promises less than the log does, now.
     pub(super) async fn check(&self, topic: &str) -> Result<Vec<Weakness>, Unanswered> {
-        let Some(shape) = self.shape(topic).await? else {
-            return Err(Unanswered::Refused(Code::UnknownTopicOrPartition));
-        };
+        let shape = self.shape_with_leader(topic).await?;
         let resource = [ResourceSpecifier::Topic(topic)];
         let described = self.admin.describe_configs(&resource, &options()).await?;
         let mut found = Vec::new();
@@ -189,11 +210,24 @@ impl Topics {
     }
 
     /// A question that waits for its answer in a thread of its own.
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&BaseConsumer<Quiet>) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, Unanswered> {
         let asker = self.asker.clone();
         Ok(tokio::task::spawn_blocking(move || question(&asker)).await??)
     }
+}
+
+/// What a broker says of a topic that is new to it, or changes its leader.
+fn is_passing(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
+                | Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+        )
+    )
 }

@@ -22,6 +22,14 @@ pub struct Weakness {
     pub mend: String,
 }
 
+impl Weakness {
+    /// A compacted topic forgets every event of a person but the last one, at any moment: nobody
+    /// can want that.
+    pub(super) fn can_be_allowed(&self) -> bool {
+        self.setting != "cleanup.policy"
+    }
+}
+
 impl std::fmt::Display for Weakness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
