@@ -206,6 +206,7 @@ fn log_config(config: &ClusterConfig) -> Result<crate::log::kafka::KafkaConfig, 
         prefix: TOPICS_PREFIX.to_owned(),
         replication: kafka.replication,
         allow_weak_topics: kafka.allow_weak_topics,
+        append_within: crate::limits::KAFKA_APPEND_TIMEOUT,
     })
 }
 
