@@ -23,7 +23,7 @@ use crate::clock::now_ms;
 use crate::event::{Municipality, Position, Stream};
 use crate::limits::{KAFKA_APPEND_TIMEOUT, KAFKA_RECENT_BYTES, KAFKA_SET_ASIDE_MAX};
 
-mod client;
+pub(crate) mod client;
 mod readers;
 mod recent;
 mod sender;

@@ -36,10 +36,11 @@ async fn a_town_goes_on_at_another_instance_when_its_owner_dies_or_ends() -> Res
     let mut first = cluster.hub("first").await?;
     let mut second = cluster.hub("second").await?;
     let clients = [first.client()?, second.client()?];
-    // A new municipality, at whichever instance: both give the same answers.
+    // A new municipality, at whichever instance: who asks first waits for its owner, and both give
+    // the same answers.
+    clients[0].bind("010", "test-tax").await?;
     publish(&clients[0], "0000000001", 1).await?;
     publish(&clients[1], "0000000001", 2).await?;
-    clients[1].bind("010", "test-tax").await?;
     for client in &clients {
         let stored = client.log(Stream::Live).await?;
         ensure!(stored.len() == 2, "{}", stored.len());

@@ -15,11 +15,18 @@ use crate::limits::{KAFKA_RECORD_BYTES_MAX, KAFKA_REQUEST_TIMEOUT, KAFKA_WINDOW_
 
 /// What the clients say goes to the hub's own lines.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Quiet;
+pub(crate) struct Quiet;
+
+/// Facilities that warn of what is as it should be: a setting that we mean, a broker that is still
+/// starting and is asked again.
+const EXPECTED: &[&str] = &["CONFWARN", "GETPID"];
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         match level {
+            _ if EXPECTED.contains(&facility) => {
+                tracing::debug!(facility, text, "the Kafka client says");
+            }
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical

@@ -85,9 +85,7 @@ where
 /// passed on: the adapter goes to the owner itself.
 fn is_for_owner(request: &http::Request<Body>) -> bool {
     let path = request.uri().path();
-    path.starts_with("/musubi.hub.v1.")
-        && path != "/musubi.hub.v1.DeliveryService/Attach"
-        && !request.headers().contains_key(PASSED_ON)
+    path.starts_with("/musubi.hub.v1.") && path != "/musubi.hub.v1.DeliveryService/Attach"
 }
 
 enum Passed {
@@ -153,7 +151,8 @@ enum Whose {
     At(String),
 }
 
-/// Finds the owner; waits for one while the municipality is changing hands, or is new.
+/// Finds the owner; waits for one while the municipality is changing hands, is new, or is being
+/// opened here. What was passed on once stays here or is refused.
 async fn whose(
     hub: &Hub,
     cluster: &Cluster,
@@ -166,7 +165,10 @@ async fn whose(
             return Ok(Whose::Ours);
         }
         if let Some(address) = cluster.elsewhere(m).await? {
-            return Ok(Whose::At(address));
+            return match parts.headers.contains_key(PASSED_ON) {
+                true => Err(Failure::not_owner(m, Some(address))),
+                false => Ok(Whose::At(address)),
+            };
         }
         let (since, _) = match &waits {
             Some(waits) => waits,

@@ -13,15 +13,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::{mpsc, oneshot};
 
 use super::keeper::Turn;
 use crate::event::Municipality;
 use crate::limits::{MEMBER_HEARTBEAT, MEMBER_SESSION, NEW_TOPICS_LOOK, TOWN_CLOSE_MAX};
+use crate::log::kafka::client::Quiet;
 
 /// Topics of which each stands for a municipality: its live stream.
 const TOPICS: &str = r"^musubi\.[0-9]{6}\.live$";
@@ -42,7 +44,23 @@ struct Told {
     turns: mpsc::Sender<Turn>,
 }
 
-impl ClientContext for Told {}
+impl ClientContext for Told {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        Quiet.log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if !is_no_topic(&error) {
+            Quiet.error(error, reason);
+        }
+    }
+}
+
+/// Before the first municipality there is no topic that the group could be about.
+fn is_no_topic(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    code == Some(RDKafkaErrorCode::UnknownTopicOrPartition)
+}
 
 impl ConsumerContext for Told {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
@@ -160,6 +178,7 @@ fn poll(consumer: &BaseConsumer<Told>, leave: &AtomicBool) {
         match consumer.poll(POLL) {
             None => {}
             Some(Ok(_)) => tracing::debug!("a record came to the membership and was not read"),
+            Some(Err(error)) if is_no_topic(&error) => {}
             Some(Err(error)) => tell_once(&error, &mut told),
         }
     }

@@ -19,7 +19,8 @@ const STEPS: [&str; SCHEMA_VERSION as usize] = [include_str!("schema.sql")];
 const LOCK: i64 = 0x6d75_7375_6269;
 
 /// What is known of the whole database, in its only row.
-const META: &str = "CREATE TABLE IF NOT EXISTS meta (
+const META: &str = "SET LOCAL client_min_messages = warning;
+CREATE TABLE IF NOT EXISTS meta (
   one BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (one), version BIGINT NOT NULL,
   incarnation BIGINT NOT NULL, cluster TEXT);
 INSERT INTO meta (version, incarnation) VALUES (0, 1) ON CONFLICT DO NOTHING";
