@@ -100,7 +100,7 @@ impl Passed {
 }
 
 async fn pass_on(hub: &Hub, cluster: &Cluster, request: http::Request<Body>) -> Passed {
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, MESSAGE_BYTES_MAX + FRAME_BYTES)
         .collect()
         .await
@@ -119,25 +119,51 @@ async fn pass_on(hub: &Hub, cluster: &Cluster, request: http::Request<Body>) -> 
     let Some(m) = municipality_in(&bytes) else {
         return here(parts, bytes);
     };
-    let address = match whose(hub, cluster, &m, &parts).await {
-        Ok(Whose::Ours) => return here(parts, bytes),
-        Ok(Whose::At(address)) => address,
-        Err(failure) => return Passed::refused(failure),
-    };
-    let Some(mut peer) = cluster.peer(&address) else {
-        return Passed::refused(Failure::not_owner(&m, None));
-    };
-    parts
-        .headers
-        .insert(PASSED_ON, http::HeaderValue::from_static("1"));
-    let request = http::Request::from_parts(parts, Body::new(Full::new(bytes)));
-    match futures::future::poll_fn(|context| peer.poll_ready(context)).await {
-        Ok(()) => match peer.call(request).await {
-            Ok(answer) => Passed::Answered(answer),
-            Err(error) => lost(&m, &error),
-        },
-        Err(error) => lost(&m, &error),
+    let began = Instant::now();
+    loop {
+        let address = match whose(hub, cluster, &m, &parts).await {
+            Ok(Whose::Ours) => return here(parts, bytes),
+            Ok(Whose::At(address)) => address,
+            Err(failure) => return Passed::refused(failure),
+        };
+        let mut sent = parts.clone();
+        sent.headers
+            .insert(PASSED_ON, http::HeaderValue::from_static("1"));
+        let request = http::Request::from_parts(sent, Body::new(Full::new(bytes.clone())));
+        let error = match ask(cluster, &address, request).await {
+            Ok(answer) => return Passed::Answered(answer),
+            Err(Some(error)) => error,
+            Err(None) => return Passed::refused(Failure::not_owner(&m, None)),
+        };
+        // An owner that is gone is replaced when its lease is over; it has not heard of this.
+        if !never_sent(&error) || began.elapsed() >= OWNER_WAIT {
+            return lost(&m, &error);
+        }
+        tokio::time::sleep(OWNER_LOOK).await;
     }
+}
+
+/// Asks another instance. `Err(None)`: its address is none.
+async fn ask(
+    cluster: &Cluster,
+    address: &str,
+    request: http::Request<Body>,
+) -> Result<Answer, Option<tonic::transport::Error>> {
+    let mut peer = cluster.peer(address).ok_or(None)?;
+    futures::future::poll_fn(|context| peer.poll_ready(context)).await?;
+    Ok(peer.call(request).await?)
+}
+
+/// No connection was made, so nothing of the request has left.
+fn never_sent(error: &tonic::transport::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(inner) = cause {
+        if inner.is::<tonic::ConnectError>() {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 /// The owner did not answer: what was asked may or may not be done.
