@@ -16,7 +16,8 @@ use crate::hub::{MUNICIPALITY, SOURCE};
 /// Type of the events made here.
 pub const MOVED_WITHIN: &str = "musubi.standard.resident.v1.ResidentMovedWithin";
 
-const EXAMPLE: &str = include_str!("../../../schemas/examples/resident_moved_within.json");
+/// The example's payload as protobuf JSON.
+pub const EXAMPLE: &str = include_str!("../../../schemas/examples/resident_moved_within.json");
 
 /// The example's payload.
 pub fn moved_within() -> Result<ResidentMovedWithin> {

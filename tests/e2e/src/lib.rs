@@ -4,6 +4,7 @@
 //! the contract (`musubi-proto`) as any client does.
 //! Read next: `hub.rs`, `receiver.rs`, `registry.rs`, then `tests/servers`.
 
+pub mod cloudevents;
 pub mod cluster;
 pub mod collector;
 pub mod demo;

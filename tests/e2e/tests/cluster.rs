@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use musubi_e2e::cloudevents::{self, Data};
 use musubi_e2e::cluster::Cluster;
 use musubi_e2e::event::moved;
 use musubi_e2e::hub::{MUNICIPALITY, PATIENCE};
@@ -41,9 +42,16 @@ async fn a_town_goes_on_at_another_instance_when_its_owner_dies_or_ends() -> Res
     clients[0].bind("010", "test-tax").await?;
     publish(&clients[0], "0000000001", 1).await?;
     publish(&clients[1], "0000000001", 2).await?;
+    // Over HTTP too, whichever of them owns it: what one took, the other knows.
+    let event = moved("0000000002", 1)?;
+    for (hub, duplicate) in [(&first, false), (&second, true)] {
+        let told = cloudevents::publish(&hub.url(), "binary", &event, Data::Protobuf).await?;
+        let known = &told.1["answers"][0]["accepted"]["duplicate"];
+        ensure!(told.0 == 200 && known == duplicate, "{told:?}");
+    }
     for client in &clients {
         let stored = client.log(Stream::Live).await?;
-        ensure!(stored.len() == 2, "{}", stored.len());
+        ensure!(stored.len() == 3, "{}", stored.len());
     }
     for version in 3..=4 {
         let (dies, lives) = match owner(&mut first, &mut second).await? {
@@ -58,7 +66,7 @@ async fn a_town_goes_on_at_another_instance_when_its_owner_dies_or_ends() -> Res
         dies.restart().await?;
     }
     let stored = clients[0].log(Stream::Live).await?;
-    ensure!(stored.len() == 4, "{}", stored.len());
+    ensure!(stored.len() == 5, "{}", stored.len());
     Ok(())
 }
 
