@@ -41,8 +41,8 @@ pub struct Rules {
     pub keep: Keep,
     /// Time between two looks.
     pub period: Duration,
-    /// The data folder.
-    pub data: PathBuf,
+    /// The data folder, which a backup copies while the hub runs; a cluster has none.
+    pub data: Option<PathBuf>,
 }
 
 /// A look failed; the next one tries again.
@@ -57,6 +57,11 @@ enum KeepError {
     /// The lock that keeps a backup apart.
     #[error("the lock against a backup in `{0}` cannot be taken")]
     Lock(PathBuf, #[source] std::io::Error),
+}
+
+/// No backup runs as long as it is held.
+struct Apart {
+    _lock: Option<File>,
 }
 
 /// Keeps the log of a municipality to the rules until the hub stops.
@@ -281,12 +286,14 @@ impl Keeper {
     }
 
     /// The lock against a backup; `None` while one runs, which wants log and store of one time.
-    fn no_backup(&self) -> Result<Option<File>, KeepError> {
-        let data = &self.commons.rules.data;
+    fn no_backup(&self) -> Result<Option<Apart>, KeepError> {
+        let Some(data) = &self.commons.rules.data else {
+            return Ok(Some(Apart { _lock: None }));
+        };
         let failed = |error| KeepError::Lock(data.clone(), error);
         let file = backup::lock_file(data).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => Ok(Some(Apart { _lock: Some(file) })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }

@@ -100,7 +100,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let rules = Rules {
         keep: config.keep().map_err(ServeError::Config)?,
         period: config.retention_period,
-        data: config.data.clone(),
+        data: config.cluster.is_none().then(|| config.data.clone()),
     };
     let schema = Arc::new(Schema::load().map_err(|error| ServeError::Config(error.to_string()))?);
     let grants = Arc::new(grants(&schema, config.grants.as_deref())?);

@@ -63,7 +63,7 @@ impl Stage {
                     ..Keep::default()
                 },
                 period: Duration::from_secs(1),
-                data: folder.path().to_owned(),
+                data: Some(folder.path().to_owned()),
             }),
             room: Arc::default(),
             alarm_limits: crate::alarms::Limits::default(),
@@ -336,7 +336,7 @@ async fn what_is_kept_begins_with_a_whole_unit() {
 async fn nothing_is_trimmed_while_a_backup_runs() {
     let mut stage = Stage::new().await;
     stage.publish(Stream::Live, &[1; 5]).await;
-    let backup = backup::lock_file(&stage.keeper.commons.rules.data).unwrap();
+    let backup = backup::lock_file(stage.keeper.commons.rules.data.as_deref().unwrap()).unwrap();
     backup.lock_shared().unwrap();
     assert_eq!(stage.look().await, (1, 1));
     drop(backup);
