@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use crate::disk;
 use crate::report::{Aim, Figure};
 
+mod cluster;
 mod deliver;
 mod ingest;
 mod neighbours;
@@ -21,6 +22,8 @@ mod size;
 pub(crate) enum Name {
     /// Durable ingest against the floor, in batches and one by one
     Ingest,
+    /// Publishing over three brokers and a database against a bare producer
+    ClusterIngest,
     /// Publish to applied at 500 a second
     Latency,
     /// CPU for deliveries to three receivers
@@ -89,6 +92,7 @@ pub(crate) async fn run(only: &[Name], scale: Scale) -> Result<()> {
 async fn measure(name: Name, scale: Scale) -> Result<Vec<Figure>> {
     match name {
         Name::Ingest => ingest::run(scale).await,
+        Name::ClusterIngest => cluster::ingest(scale).await,
         Name::Latency => deliver::latency(scale).await,
         Name::Cpu => deliver::cpu(scale).await,
         Name::Busy => deliver::busy(scale).await,

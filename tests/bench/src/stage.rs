@@ -3,12 +3,14 @@
 //! Must never measure a process together with another one's work.
 //! Read next: `figures.rs`.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use musubi_e2e::cluster::Cluster;
 use musubi_e2e::hub::PATIENCE;
 use musubi_e2e::process::musubi;
 use musubi_e2e::wait::wait_for_text;
@@ -166,8 +168,19 @@ pub(crate) fn system(number: usize) -> String {
 }
 
 impl Town {
-    /// Starts a hub; `systems` are granted and none is bound yet.
+    /// Starts a hub on a data folder; `systems` are granted and none is bound yet.
     pub(crate) async fn start(folder: &Path, systems: usize) -> Result<Self> {
+        let place = vec!["--data".into(), folder.join("hub").into()];
+        Self::start_at(folder, systems, place).await
+    }
+
+    /// The same as an instance of a cluster.
+    pub(crate) async fn over(cluster: &Cluster, folder: &Path, systems: usize) -> Result<Self> {
+        let place = vec!["--config".into(), cluster.config()?.into()];
+        Self::start_at(folder, systems, place).await
+    }
+
+    async fn start_at(folder: &Path, systems: usize, place: Vec<OsString>) -> Result<Self> {
         let grants = folder.join("grants");
         std::fs::create_dir_all(&grants)?;
         for number in 0..systems.max(1) {
@@ -180,7 +193,7 @@ impl Town {
         }
         let mut command = musubi()?;
         command.arg("serve").arg("--grants").arg(&grants);
-        let hub = Hub::start_as(folder, command).await?;
+        let hub = Hub::start_at(folder, command, place).await?;
         Ok(Self {
             channel: channel(hub.address())?,
             hub,

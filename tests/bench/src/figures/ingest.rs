@@ -16,16 +16,20 @@ use crate::report::{Aim, Figure};
 use crate::stage::{Floor, Town, seconds};
 
 /// Clients of batches, each with one request under way.
-const BATCH_CLIENTS: usize = 8;
-const BATCH: usize = 100;
-const SINGLE_CLIENTS: usize = 64;
+pub(super) const BATCH_CLIENTS: usize = 8;
+pub(super) const BATCH: usize = 100;
+pub(super) const SINGLE_CLIENTS: usize = 64;
 /// Requests of a round.
-const BATCHES: usize = 200;
-const SINGLES: usize = 4_000;
-const PERSONS: u64 = 100_000;
+pub(super) const BATCHES: usize = 200;
+pub(super) const SINGLES: usize = 4_000;
+pub(super) const PERSONS: u64 = 100_000;
 
 /// Events a second of one round.
-async fn rate(channel: &Channel, load: &mut Load, of: (usize, usize, usize)) -> Result<f64> {
+pub(super) async fn rate(
+    channel: &Channel,
+    load: &mut Load,
+    of: (usize, usize, usize),
+) -> Result<f64> {
     let (requests, units, clients) = of;
     let made = load.requests(requests, units)?;
     let started = Instant::now();
