@@ -4,6 +4,8 @@
 //! Read next: `demo/story.rs`, then `demo/verdict.rs`.
 
 mod children;
+mod cluster;
+mod hubs;
 mod plan;
 mod progress;
 mod result;
@@ -20,6 +22,8 @@ use anyhow::{Context, Result};
 use tokio::time::Instant;
 
 use self::children::Children;
+use self::cluster::Cluster;
+use self::hubs::Hubs;
 use self::plan::Plan;
 use self::progress::Progress;
 use self::result::DemoResult;
@@ -32,16 +36,21 @@ use crate::output::{print, print_json};
 /// Arguments of `musubi demo`.
 #[derive(Debug, Clone, clap::Args)]
 #[command(
-    after_help = "Needs nothing installed and nothing running. Exit status 0 only if every \
-product's state equals the registry's truth, nothing was lost or doubled by the swap, and each \
-invalid row was refused.
+    after_help = "Needs nothing installed and nothing running; --cluster needs Java 17, Maven and \
+PostgreSQL. Exit status 0 only if every product's state equals the registry's truth, nothing was \
+lost or doubled by the swap, and each invalid row was refused.
 
 Examples:
   musubi demo
+  musubi demo --cluster
   musubi demo --stay --data /tmp/town
   musubi demo --json --town ../other-town"
 )]
 pub(crate) struct Args {
+    /// Two instances of the hub on three Kafka brokers and a PostgreSQL, all started here;
+    /// half-way the instance that owns the town and a broker are killed and stay dead
+    #[arg(long)]
+    cluster: bool,
     /// Folder with another town's files
     #[arg(long, value_name = "DIR")]
     town: Option<PathBuf>,
@@ -69,6 +78,9 @@ pub(crate) async fn run(args: Args, access: &Access) -> Result<()> {
     {
         let line = format!("--town `{}` is no folder", folder.display());
         return Err(Failure::Usage(line).into());
+    }
+    if args.cluster {
+        cluster::check()?;
     }
     let data = data_folder(args.data.as_deref())?;
     let progress = Progress::new();
@@ -136,25 +148,26 @@ async fn play(
     for folder in plan.folders() {
         fs::create_dir_all(&folder).with_context(|| format!("make `{}`", folder.display()))?;
     }
-    let address = children.start(plan.hub()).await?;
-    let hub = Access::local(format!("http://{address}"), &scene.municipality);
+    if args.cluster {
+        children.cluster = Some(Cluster::start(progress).await?);
+    }
+    let hubs = start_hubs(&plan, children).await?;
     let deadline = started + Duration::from_secs(args.timeout);
-    progress.note(&format!("the hub listens on {address}"));
-    let mut stage = Stage::new(
-        plan,
-        scene,
-        children,
-        progress.clone(),
-        hub.connect().await?,
-        deadline,
-    );
-    start_all(&mut stage, &hub.hub, args.pace).await?;
+    for (name, address) in &hubs {
+        progress.note(&format!("{name} listens on {address}"));
+    }
+    let hubs = Hubs::connect(hubs, &scene.municipality).await?;
+    let mut stage = Stage::new(plan, scene, children, progress.clone(), hubs, deadline);
+    start_all(&mut stage, args.pace).await?;
+    if args.cluster || !args.no_swap {
+        story::wait_for_half(&mut stage).await?;
+    }
     let cut = match args.no_swap {
-        true => None,
-        false => {
-            story::wait_for_half(&mut stage).await?;
-            Some(story::swap(&mut stage).await?)
+        true => {
+            story::kill_owner_and_broker(&mut stage).await?;
+            None
         }
+        false => Some(story::swap(&mut stage).await?),
     };
     story::wait_for_end(&mut stage).await?;
     progress.note("everything is delivered; the products are read back and compared");
@@ -163,13 +176,25 @@ async fn play(
     progress.clear();
     show(&result, access)?;
     if args.stay {
-        print_hints(&stage, &hub.hub);
+        print_hints(&stage);
     }
     Ok(result.ok())
 }
 
+/// Starts the hub, or its instances.
+async fn start_hubs(plan: &Plan, children: &mut Children) -> Result<Vec<(String, String)>> {
+    let cluster = children.cluster.as_ref();
+    let config = cluster.map(|cluster| cluster.write_config(&plan.folder("hub")));
+    let mut hubs = Vec::new();
+    for hub in plan.hubs(config.transpose()?.as_deref()) {
+        let name = hub.name.clone();
+        hubs.push((name, children.start(hub).await?));
+    }
+    Ok(hubs)
+}
+
 /// Starts products, bindings, adapters and, last, the registry.
-async fn start_all(stage: &mut Stage<'_>, hub: &str, pace_ms: u64) -> Result<()> {
+async fn start_all(stage: &mut Stage<'_>, pace_ms: u64) -> Result<()> {
     for product in stage.plan.products() {
         let name = product.name.clone();
         let address = stage.children.start(product).await?;
@@ -181,7 +206,8 @@ async fn start_all(stage: &mut Stage<'_>, hub: &str, pace_ms: u64) -> Result<()>
             Some(address) if !address.is_empty() => format!("http://{address}"),
             _ => String::new(),
         };
-        let adapter = stage.plan.adapter(product, hub, &address);
+        let hubs = stage.hubs.addresses();
+        let adapter = stage.plan.adapter(product, hubs, &address);
         stage.children.start(adapter).await?;
     }
     let registry = stage.plan.registry(&stage.scene.folder, pace_ms);
@@ -200,13 +226,13 @@ fn show(result: &DemoResult, access: &Access) -> Result<()> {
     }
 }
 
-fn print_hints(stage: &Stage<'_>, hub: &str) {
+fn print_hints(stage: &Stage<'_>) {
     let code = &stage.scene.municipality;
     let person = stage.log.last().map_or("", |entry| entry.subject.as_str());
     let program = std::env::args()
         .next()
         .unwrap_or_else(|| "musubi".to_owned());
-    let common = format!("--hub {hub} --municipality {code}");
+    let common = format!("--hub {} --municipality {code}", stage.hubs.addresses());
     eprintln!("\nEverything keeps running; Ctrl-C stops it. Try:");
     for command in [
         "subscriptions".to_owned(),

@@ -142,6 +142,8 @@ pub(crate) struct Details {
     pub(crate) reason: String,
     /// Offending fields with what is wrong with each.
     pub(crate) fields: Vec<(String, String)>,
+    /// True when the hub says when to ask again.
+    pub(crate) again: bool,
 }
 
 impl Details {
@@ -170,6 +172,7 @@ impl Details {
                             .extend(violations.map(|at| (at.field, at.description)));
                     }
                 }
+                "google.rpc.RetryInfo" => details.again = true,
                 _ => {}
             }
         }

@@ -1,56 +1,48 @@
 //! Installs what the tests need and the toolchain does not bring; a second run changes nothing.
 //! First step of a test run. Prebuilt programs and Kafka go to `.tools/`, the rest is Debian's.
 //! Must never compile a tool, and never touch the system unless something is missing.
-//! Read next: `requirements.txt` and `kafka.xml` beside `src/` (the pinned versions), `suite.rs`.
+//! Read next: `requirements.txt` beside `src/`, `tests/servers/kafka.xml` (the pinned versions), `suite.rs`.
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use self::servers::{JAVA, MAVEN, POSTGRESQL, Package, kafka_present, said};
 use crate::steps::execute;
 use crate::workspace::Workspace;
 
+/// What servers need: the same file as in their crate, which brings more than this program needs.
+#[path = "../../tests/servers/src/tools.rs"]
+#[allow(unreachable_pub, reason = "public in its own crate")]
+mod servers;
+
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
-/// Which Kafka; its jars come from Maven Central.
-const KAFKA: &str = include_str!("../kafka.xml");
-
-/// A Debian package and the test for whether it is needed.
-struct Package {
-    name: &'static str,
-    present: fn() -> bool,
-}
-
 const PACKAGES: [Package; 7] = [
     Package {
+        program: "Python's venv",
         name: "python3-venv",
-        present: python_venv_present,
+        present: || succeeds("python3", &["-c", "import venv, ensurepip"]),
     },
+    POSTGRESQL,
     Package {
-        name: "postgresql",
-        present: postgresql_present,
-    },
-    Package {
+        program: "PgBouncer",
         name: "pgbouncer",
         present: || Path::new("/usr/sbin/pgbouncer").is_file(),
     },
     Package {
+        program: "strace",
         name: "strace",
         present: || succeeds("strace", &["--version"]),
     },
     Package {
+        program: "faketime",
         name: "faketime",
         present: || succeeds("faketime", &["--version"]),
     },
-    Package {
-        name: "openjdk-17-jre-headless",
-        present: || succeeds("java", &["-version"]),
-    },
-    Package {
-        name: "maven",
-        present: || succeeds("mvn", &["-version"]),
-    },
+    JAVA,
+    MAVEN,
 ];
 
 pub(crate) fn install(workspace: &Workspace) -> Result<()> {
@@ -81,7 +73,7 @@ fn install_packages() -> Result<()> {
         &missing,
     )?;
     match PACKAGES.iter().find(|package| !(package.present)()) {
-        Some(package) => bail!("`{}` is still missing after its installation", package.name),
+        Some(package) => bail!("{package} is still missing after its installation"),
         None => Ok(()),
     }
 }
@@ -91,7 +83,7 @@ fn rights_prefix() -> Option<&'static [&'static str]> {
     if !succeeds("apt-get", &["--version"]) {
         return None;
     }
-    if output("id", &["-u"]).is_some_and(|id| id.trim() == "0") {
+    if said("id", &["-u"]).is_some_and(|id| id.trim() == "0") {
         return Some(&[]);
     }
     succeeds("sudo", &["-n", "true"]).then_some(&["sudo", "-n"])
@@ -130,27 +122,14 @@ fn install_programs(workspace: &Workspace) -> Result<()> {
     fs::write(&stamp, REQUIREMENTS).with_context(|| format!("write {}", stamp.display()))
 }
 
-/// The same with Kafka's jars.
 fn install_kafka(workspace: &Workspace) -> Result<()> {
     let home = workspace.root.join(".tools/kafka");
-    let stamp = home.join("installed.xml");
-    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == KAFKA) {
+    if kafka_present(&home) {
         println!("Kafka: present");
         return Ok(());
     }
     println!("Kafka: installing into .tools/kafka");
-    let libs = home.join("libs");
-    if libs.exists() {
-        fs::remove_dir_all(&libs).with_context(|| format!("remove {}", libs.display()))?;
-    }
-    execute(
-        Command::new("mvn")
-            .args(["--quiet", "--batch-mode", "--file"])
-            .arg(workspace.root.join("xtask/kafka.xml"))
-            .args(["dependency:copy-dependencies", "-DincludeScope=runtime"])
-            .arg(format!("-DoutputDirectory={}", libs.display())),
-    )?;
-    fs::write(&stamp, KAFKA).with_context(|| format!("write {}", stamp.display()))
+    servers::install_kafka(&home)
 }
 
 fn pip_install(home: &Path, requirements: &Path) -> Command {
@@ -169,31 +148,6 @@ fn pip_install(home: &Path, requirements: &Path) -> Command {
     command
 }
 
-fn python_venv_present() -> bool {
-    succeeds("python3", &["-c", "import venv, ensurepip"])
-}
-
-fn postgresql_present() -> bool {
-    let Ok(versions) = fs::read_dir("/usr/lib/postgresql") else {
-        return false;
-    };
-    versions
-        .flatten()
-        .any(|version| version.path().join("bin/initdb").is_file())
-}
-
 fn succeeds(program: &str, arguments: &[&str]) -> bool {
-    output(program, arguments).is_some()
-}
-
-fn output(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    said(program, arguments).is_some()
 }

@@ -3,6 +3,7 @@
 //! Must never end a process that it did not start, nor leave one behind.
 //! Read next: `story.rs`.
 
+use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -17,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::cluster::Cluster;
 use super::plan::Process;
 use super::progress::Progress;
 
@@ -39,6 +41,9 @@ pub(crate) struct Children {
     failed: watch::Sender<Option<String>>,
     restarts: Arc<AtomicU32>,
     tasks: Vec<JoinHandle<()>>,
+    kills: HashMap<String, CancellationToken>,
+    /// Brokers and database of the hubs; they end after all others.
+    pub(crate) cluster: Option<Cluster>,
 }
 
 impl Children {
@@ -52,11 +57,15 @@ impl Children {
             failed: watch::Sender::new(None),
             restarts: Arc::default(),
             tasks: Vec::new(),
+            kills: HashMap::new(),
+            cluster: None,
         })
     }
 
     /// Starts a process; returns the address it listens on, if it tells one.
     pub(crate) async fn start(&mut self, process: Process) -> Result<String> {
+        let kill = CancellationToken::new();
+        self.kills.insert(process.name.clone(), kill.clone());
         let keeper = Keeper {
             process: process.clone(),
             program: self.program.clone(),
@@ -65,6 +74,7 @@ impl Children {
             progress: self.progress.clone(),
             failed: self.failed.clone(),
             restarts: Arc::clone(&self.restarts),
+            kill,
         };
         self.tasks.push(tokio::spawn(keeper.run(self.stop.clone())));
         let Some(file) = &process.address_file else {
@@ -92,6 +102,13 @@ impl Children {
         self.restarts.load(Ordering::Relaxed)
     }
 
+    /// `kill -9` for a process; it is not started again.
+    pub(crate) fn kill(&self, name: &str) {
+        if let Some(kill) = self.kills.get(name) {
+            kill.cancel();
+        }
+    }
+
     /// Pid of a process, as last started.
     pub(crate) fn pid(&self, name: &str) -> Option<u32> {
         fs::read_to_string(self.folder.join(format!("{name}.pid")))
@@ -115,6 +132,7 @@ impl Children {
                     .note(&format!("a process was not watched to its end: {error}"));
             }
         }
+        self.cluster = None;
     }
 }
 
@@ -133,6 +151,7 @@ struct Keeper {
     progress: Progress,
     failed: watch::Sender<Option<String>>,
     restarts: Arc<AtomicU32>,
+    kill: CancellationToken,
 }
 
 impl Keeper {
@@ -150,8 +169,9 @@ impl Keeper {
                 status = child.wait() => status,
                 () = stop.cancelled() => {
                     drop(input);
-                    return self.end(child).await;
+                    return self.end(child, STOP_TIMEOUT).await;
                 }
+                () = self.kill.cancelled() => return self.end(child, Duration::ZERO).await,
             };
             short_lives = if started.elapsed() < ALIVE {
                 short_lives + 1
@@ -205,8 +225,9 @@ impl Keeper {
         }
     }
 
-    async fn end(&self, mut child: Child) {
-        if timeout(STOP_TIMEOUT, child.wait()).await.is_err()
+    /// Gives it so much time to end by itself.
+    async fn end(&self, mut child: Child, time: Duration) {
+        if timeout(time, child.wait()).await.is_err()
             && let Err(error) = child.kill().await
         {
             self.progress

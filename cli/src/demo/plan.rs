@@ -84,9 +84,17 @@ impl Plan {
         .collect()
     }
 
-    /// The hub.
-    pub(crate) fn hub(&self) -> Process {
-        self.listening("hub", &["serve", "--data", &text(&self.folder("hub"))])
+    /// The hub, or its two instances when there is a configuration of a cluster.
+    pub(crate) fn hubs(&self, cluster: Option<&Path>) -> Vec<Process> {
+        match cluster {
+            None => {
+                let data = text(&self.folder("hub"));
+                vec![self.listening("hub", &["serve", "--data", &data])]
+            }
+            Some(config) => ["hub-1", "hub-2"]
+                .map(|name| self.listening(name, &["serve", "--config", &text(config)]))
+                .into(),
+        }
     }
 
     /// The registry. It writes its files at once when it starts.

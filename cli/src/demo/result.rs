@@ -78,6 +78,8 @@ pub(crate) struct DemoResult {
     pub(crate) hub_rss_bytes: u64,
     /// Processes that were started again.
     pub(crate) restarts: u32,
+    /// What was killed on purpose and not started again.
+    pub(crate) killed: Vec<String>,
     /// Persons that differ.
     pub(crate) differences: Vec<Difference>,
     /// Other things that are wrong.
@@ -110,6 +112,7 @@ impl DemoResult {
             "seconds": (self.seconds * 10.0).round() / 10.0,
             "hub_rss_bytes": self.hub_rss_bytes,
             "restarts": self.restarts,
+            "killed": self.killed,
             "differences": differences,
             "problems": self.problems,
         })
@@ -143,6 +146,12 @@ impl DemoResult {
             megabytes(self.hub_rss_bytes),
             self.restarts
         ));
+        if !self.killed.is_empty() {
+            let killed = self.killed.join(", ");
+            text.push_str(&format!(
+                "Killed half-way and not started again: {killed}\n"
+            ));
+        }
         for problem in &self.problems {
             text.push_str(&format!("WRONG  {problem}\n"));
         }

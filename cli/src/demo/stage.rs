@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use super::children::Children;
+use super::hubs::Hubs;
 use super::plan::Plan;
 use super::progress::{Progress, Step};
 use super::town::Scene;
@@ -66,8 +67,10 @@ pub(crate) struct Stage<'a> {
     pub(crate) children: &'a mut Children,
     /// What the user sees.
     pub(crate) progress: Progress,
-    /// Connection to the hub.
-    pub(crate) hub: Hub,
+    /// The hub.
+    pub(crate) hubs: Hubs,
+    /// What was killed for good.
+    pub(crate) killed: Vec<String>,
     /// When the demo gives up.
     pub(crate) deadline: Instant,
     /// Addresses of the products by name.
@@ -84,7 +87,7 @@ impl<'a> Stage<'a> {
         scene: Scene,
         children: &'a mut Children,
         progress: Progress,
-        hub: Hub,
+        hubs: Hubs,
         deadline: Instant,
     ) -> Self {
         Self {
@@ -92,7 +95,8 @@ impl<'a> Stage<'a> {
             scene,
             children,
             progress,
-            hub,
+            hubs,
+            killed: Vec::new(),
             deadline,
             addresses: HashMap::new(),
             log: Vec::new(),
@@ -113,13 +117,14 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Asks the hub again while it does not answer.
+    /// Asks the hub again while it does not answer, or asks for it.
     pub(crate) async fn ask<T>(&self, call: impl AsyncFn(&Hub) -> Result<T>) -> Result<T> {
         loop {
-            match call(&self.hub).await {
-                Err(error) if is_unreachable(&error) => self.pause("the hub").await?,
+            match call(&self.hubs.open()).await {
+                Err(error) if is_for_later(&error) => self.pause("the hub").await?,
                 answer => return answer,
             }
+            self.hubs.try_another().await;
         }
     }
 
@@ -284,9 +289,10 @@ fn entry(stored: &StoredEvent) -> Option<Entry> {
     })
 }
 
-fn is_unreachable(error: &anyhow::Error) -> bool {
-    matches!(
-        error.downcast_ref::<Failure>(),
-        Some(Failure::Unreachable(_))
-    )
+fn is_for_later(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<Failure>() {
+        Some(Failure::Unreachable(_)) => true,
+        Some(Failure::Answered(_, details)) => details.again,
+        _ => false,
+    }
 }

@@ -120,6 +120,7 @@ pub(crate) async fn swap(stage: &mut Stage<'_>) -> Result<Cut> {
     stage.progress.note(&format!(
         "{NEW} is bound to {PENSION} and is filled; {OLD} goes on"
     ));
+    kill_owner_and_broker(stage).await?;
     let cut = loop {
         wait_until_filled(stage).await?;
         let before = before_the_cut(stage).await?;
@@ -147,6 +148,38 @@ pub(crate) async fn swap(stage: &mut Stage<'_>) -> Result<Cut> {
         cut.parked.len()
     ));
     Ok(cut)
+}
+
+/// On a cluster: kills the instance that owns the town, and a broker. Neither is started again.
+pub(crate) async fn kill_owner_and_broker(stage: &mut Stage<'_>) -> Result<()> {
+    let municipality = stage.scene.municipality.clone();
+    let owner = loop {
+        let Some(cluster) = &stage.children.cluster else {
+            return Ok(());
+        };
+        let owner = cluster.owner(&municipality).await?;
+        if let Some(name) = owner.and_then(|url| stage.hubs.name_at(&url).map(str::to_owned)) {
+            break name;
+        }
+        stage.pause("an owner of the town").await?;
+    };
+    stage.children.kill(&owner);
+    if let Some(cluster) = &mut stage.children.cluster {
+        stage.killed = vec![owner.clone(), cluster.kill_broker()?];
+    }
+    stage.progress.note(&format!(
+        "killed for good: {}; {owner} owned {municipality}",
+        stage.killed.join(" and ")
+    ));
+    let since = Instant::now();
+    let others: Vec<&str> = stage.hubs.names().filter(|name| *name != owner).collect();
+    let others = others.join(", ");
+    stage.subscriptions().await?;
+    stage.progress.note(&format!(
+        "{others} answers for {municipality} after {:.1} s",
+        since.elapsed().as_secs_f64()
+    ));
+    Ok(())
 }
 
 /// What is open at the old product right before the cut.

@@ -44,7 +44,9 @@ pub(crate) async fn judge(stage: &mut Stage<'_>, cut: Option<&Cut>) -> Result<De
     }
     let held = stage.held().await?;
     judge_invalid(stage, &held, &mut result);
-    result.hub_rss_bytes = peak_memory(stage.children.pid("hub")).unwrap_or(0);
+    let hubs = stage.hubs.names().map(|name| stage.children.pid(name));
+    result.hub_rss_bytes = hubs.filter_map(peak_memory).max().unwrap_or(0);
+    result.killed.clone_from(&stage.killed);
     result.restarts = stage.children.restarts();
     Ok(result)
 }

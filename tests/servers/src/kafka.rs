@@ -1,12 +1,12 @@
 //! Apache Kafka of a test's or a demo's own: one node or three, each broker and controller at once.
 //! Stands for the log of a hub of several instances; killed, frozen and started again node by node.
-//! Must never fetch anything: `cargo xtask tools` brings the jars.
-//! Read next: `guard.rs`, `wait.rs`.
+//! Must never fetch anything by itself: `cargo xtask tools` brings the jars, or who asks for them.
+//! Read next: `tools.rs`, `guard.rs`, `wait.rs`.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -14,12 +14,13 @@ use tempfile::TempDir;
 
 use crate::guard::Guard;
 use crate::process::{Process, Signal};
+use crate::tools::{JAVA, kafka_present};
 use crate::wait::wait_until_blocking;
 
 /// Where the jars are, when not in the workspace.
 const LIBS_VARIABLE: &str = "MUSUBI_KAFKA_LIBS";
-/// Where `cargo xtask tools` puts them.
-const LIBS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.tools/kafka/libs");
+/// The workspace, in whose `.tools` they are.
+const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Another program may take a free port before a node does.
 const START_ATTEMPTS_MAX: u32 = 3;
@@ -48,7 +49,9 @@ impl Kafka {
     /// Starts a cluster of so many nodes; returns when all of them listen. Takes some seconds.
     pub fn start(nodes: usize) -> Result<Self> {
         let libs = find_libs()?;
-        check_java()?;
+        if !(JAVA.present)() {
+            bail!("{JAVA} is missing; `cargo xtask tools` installs it");
+        }
         let mut last = anyhow!("not tried");
         for _ in 0..START_ATTEMPTS_MAX {
             match Self::try_start(&libs, nodes) {
@@ -153,9 +156,30 @@ impl Node {
     }
 }
 
+/// The folder that Kafka has to be fetched into (`tools::install_kafka`); `None` when it is there.
+pub fn to_fetch() -> Result<Option<PathBuf>> {
+    let home = home()?;
+    let given = std::env::var_os(LIBS_VARIABLE).is_some();
+    Ok((!given && !kafka_present(&home)).then_some(home))
+}
+
+/// Where the jars belong: in the workspace this was built in, or else in the user's cache.
+fn home() -> Result<PathBuf> {
+    let workspace = Path::new(WORKSPACE);
+    if workspace.is_dir() {
+        return Ok(workspace.join(".tools/kafka"));
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let cache = cache.context("no folder for Kafka: neither XDG_CACHE_HOME nor HOME is set")?;
+    Ok(cache.join("musubi/kafka"))
+}
+
 fn find_libs() -> Result<PathBuf> {
-    let given = std::env::var_os(LIBS_VARIABLE);
-    let libs = given.map_or_else(|| PathBuf::from(LIBS), PathBuf::from);
+    let libs = match std::env::var_os(LIBS_VARIABLE) {
+        Some(given) => PathBuf::from(given),
+        None => home()?.join("libs"),
+    };
     if !libs.is_dir() {
         bail!(
             "Kafka is missing: no jars in {}; `cargo xtask tools` fetches them",
@@ -163,17 +187,6 @@ fn find_libs() -> Result<PathBuf> {
         );
     }
     Ok(libs)
-}
-
-fn check_java() -> Result<()> {
-    let version = Command::new("java")
-        .arg("-version")
-        .stdin(Stdio::null())
-        .output();
-    if version.is_ok_and(|output| output.status.success()) {
-        return Ok(());
-    }
-    bail!("Java is missing; `cargo xtask tools` installs it")
 }
 
 /// 16 bytes as Kafka writes them: 22 characters, of which the last one holds two bits.

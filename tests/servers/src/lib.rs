@@ -9,6 +9,7 @@ pub mod kafka;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
+pub mod tools;
 pub mod wait;
 
 pub use crate::kafka::Kafka;
