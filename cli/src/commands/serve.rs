@@ -15,13 +15,16 @@ use crate::failure::Failure;
 /// Arguments of `musubi serve`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Keys of the configuration file (TOML): listen, data, token_file, grants, \
-address_file,
-retention_days, retention_bytes, history_days. Without the last three everything is kept.
+    after_help = "Keys of the configuration file (TOML, or YAML by its name): listen, data, \
+token_file, grants,
+address_file, retention_days, retention_bytes, history_days, cluster. Without the three before the \
+last everything is kept. With cluster (address, group, pseudonym_key_file, kafka, postgres) several
+instances share Kafka and PostgreSQL in place of the data folder.
 
 Examples:
   musubi serve --data /var/lib/musubi
   musubi serve --config /etc/musubi/hub.toml
+  musubi serve --config /etc/musubi/cluster.yaml
   musubi serve --data /var/lib/musubi --retention-days 400 --history-days 800
   musubi serve --listen 0.0.0.0:7411 --tokens /etc/musubi/tokens"
 )]
