@@ -202,6 +202,9 @@ pub const OWNER_LEASE_MARGIN: Duration = Duration::from_secs(1);
 pub const TOWN_CLOSE_MAX: Duration = Duration::from_secs(8);
 /// Silence after which an instance is no member any more, and the others get its municipalities.
 pub const MEMBER_SESSION: Duration = Duration::from_secs(6);
+/// How long an instance that the group lost keeps its municipalities, under its lease, for the
+/// group to give them back.
+pub const MEMBER_LOST_KEPT: Duration = Duration::from_secs(8);
 /// Time between its signs of life.
 pub const MEMBER_HEARTBEAT: Duration = Duration::from_secs(2);
 /// Time between two looks for new municipalities.

@@ -22,6 +22,7 @@ pub mod runner;
 pub mod secret;
 pub mod serve;
 pub mod status;
+pub mod tasks;
 pub mod town;
 pub mod whole;
 

@@ -35,10 +35,9 @@ const NATIONAL_NUMBERS: [&str; 6] = [
 
 /// Words in capitals that hub and adapters write down and that are no reasons: words of SQL and of
 /// the products' own interfaces.
-const NO_REASONS: [&str; 19] = [
+const NO_REASONS: [&str; 18] = [
     "CARGO_PKG_VERSION",
     "COMMIT",
-    "CONFWARN",
     "EPOCH",
     "FURUI_HAN",
     "FURUI_RIREKI",

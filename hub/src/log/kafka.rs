@@ -44,7 +44,7 @@ pub use weakness::Weakness;
 use wire::{Seen, Stored};
 
 /// Which brokers, and how the topics are made.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct KafkaConfig {
     /// Addresses, as `kafka-1:9092,kafka-2:9092`.
     pub brokers: String,
@@ -71,6 +71,16 @@ impl KafkaConfig {
             allow_weak_topics: false,
             append_within: KAFKA_APPEND_TIMEOUT,
         }
+    }
+}
+
+/// Properties hold passwords.
+impl std::fmt::Debug for KafkaConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaConfig")
+            .field("brokers", &self.brokers)
+            .field("replication", &self.replication)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,6 +112,8 @@ struct Known {
     epoch: u64,
     /// `None` while the tail has to be settled.
     view: Option<View>,
+    /// As it was settled or appended last: what stood then can be read meanwhile.
+    readable: Option<View>,
     /// Places of foreign records that were said.
     set_aside: BTreeSet<Position>,
 }
@@ -231,6 +243,7 @@ impl KafkaLog {
             }
             known.epoch = 0;
             known.view = None;
+            known.readable = None;
         }
         self.prepare(&place).await?;
         self.settle_slot(&slot, &place, epoch).await.map(|_| ())
@@ -245,6 +258,7 @@ impl KafkaLog {
             Ok(view) => {
                 known.epoch = epoch;
                 known.view = Some(view.clone());
+                known.readable = Some(view.clone());
                 drop(known);
                 self.tails
                     .moved(&place.municipality, place.stream, view.next());
@@ -253,6 +267,7 @@ impl KafkaLog {
             Err(error) => {
                 if matches!(error, LogError::TakenOver { .. }) {
                     known.epoch = 0;
+                    known.readable = None;
                 }
                 Err(error)
             }
@@ -348,9 +363,14 @@ impl KafkaLog {
         view: &View,
         positions: &[Position],
     ) -> Result<(), AppendError> {
-        let Some(last) = positions.last() else {
+        let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
             return Ok(());
         };
+        if *first < view.expected {
+            let m = place.municipality.clone();
+            let replaced = place.replaced(self.topic(place), view.expected);
+            return Err(AppendError::OutcomeUnknown(m, replaced.into()));
+        }
         if last.0 + 1 == view.expected.0 + positions.len() as u64 {
             return Ok(());
         }
@@ -367,7 +387,11 @@ impl KafkaLog {
         match scanned.await {
             Ok(None) => Ok(()),
             Ok(Some(by)) => {
-                slot.lock().epoch = 0;
+                {
+                    let mut known = slot.lock();
+                    known.epoch = 0;
+                    known.readable = None;
+                }
                 let taken = LogError::TakenOver {
                     municipality: m(),
                     epoch: own.epoch,
@@ -387,7 +411,10 @@ impl KafkaLog {
         view.batches += 1;
         let next = view.next();
         self.recent.push(place, before, stored);
-        slot.lock().view = Some(view);
+        let mut known = slot.lock();
+        known.readable = Some(view.clone());
+        known.view = Some(view);
+        drop(known);
         self.tails.moved(&place.municipality, place.stream, next);
     }
 
@@ -598,7 +625,13 @@ impl EventLog for KafkaLog {
         limit: ReadLimit,
     ) -> Result<Vec<Record>, LogError> {
         let place = Place::new(m, stream);
-        let (slot, view) = self.view(&place).await?;
+        // Reading waits for no append, and for no brokers that hang.
+        let slot = self.slot(&place);
+        let readable = slot.lock().readable.clone();
+        let (slot, view) = match readable {
+            Some(view) => (slot, view),
+            None => self.view(&place).await?,
+        };
         let from = from.max(Position(1));
         if from < view.first {
             return Err(LogError::Trimmed {
@@ -682,7 +715,11 @@ impl EventLog for KafkaLog {
         let over = view.fences.partition_point(|fence| fence.position <= first);
         let over = view.fences.drain(..over.saturating_sub(1));
         let over: Vec<_> = over.collect();
-        slot.lock().view = Some(view);
+        {
+            let mut known = slot.lock();
+            known.readable = Some(view.clone());
+            known.view = Some(view);
+        }
         for fence in over {
             let forgotten = self.book.forget_fence(m, stream, fence.epoch, fence.number);
             forgotten

@@ -5,10 +5,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use musubi_proto::crash;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 
 use super::candidate::{Candidate, Refused};
 use super::control::{Change, Control};
@@ -181,6 +183,7 @@ struct ControlRequest {
 pub struct Sequencer {
     municipality: Municipality,
     commands: mpsc::Sender<Command>,
+    task: AbortHandle,
 }
 
 /// What a sequencer works with.
@@ -214,10 +217,11 @@ impl Sequencer {
         recovery::recover(&parts).await?;
         let (commands, queue) = mpsc::channel(PUBLISH_QUEUE_REQUESTS);
         let municipality = parts.municipality.clone();
-        tokio::spawn(run(parts, queue));
+        let task = tokio::spawn(run(parts, queue)).abort_handle();
         Ok(Self {
             municipality,
             commands,
+            task,
         })
     }
 
@@ -235,13 +239,20 @@ impl Sequencer {
         answer.await.map_err(|_| PublishError::Stopped)?
     }
 
-    /// Takes nothing more, and returns when what waited is answered.
-    pub async fn close(&self) {
-        let (reply, closed) = oneshot::channel();
-        // One that has ended already has nothing that waits.
-        if self.commands.send(Command::Close(reply)).await.is_ok() {
-            drop(closed.await);
-        }
+    /// Takes nothing more, and returns when what waited is answered. What is not answered within a
+    /// time is dropped where it stands, as if the process had died there; false when it had to.
+    pub async fn close(&self, within: Duration) -> bool {
+        let closing = async {
+            let (reply, closed) = oneshot::channel();
+            // One that has ended already has nothing that waits.
+            if self.commands.send(Command::Close(reply)).await.is_ok() {
+                drop(closed.await);
+            }
+        };
+        let closed = tokio::time::timeout(within, closing).await.is_ok();
+        self.task.abort();
+        self.commands.closed().await;
+        closed
     }
 
     /// Appends a control record between two publish batches and applies it.

@@ -231,7 +231,10 @@ impl DeliveryService for Deliveries {
             }
             drop(pass);
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(queue))))
+        // Asked once more as a message leaves: it may have waited for a slow reader, or a frozen hub.
+        let lease = self.0.commons.lease.clone();
+        let leaving = ReceiverStream::new(queue).take_while(move |_| lease.holds());
+        Ok(Response::new(Box::pin(leaving)))
     }
 
     async fn fetch_missed(

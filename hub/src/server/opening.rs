@@ -108,6 +108,10 @@ pub async fn check_ends(commons: &Commons, m: &Municipality) -> Result<(), OpenT
                 noted: noted.0,
             });
         }
+        // A former owner noted it and did not come to trim, or comes too late.
+        if noted > bounds.first {
+            commons.log.trim(m, stream, noted).await?;
+        }
     }
     Ok(())
 }

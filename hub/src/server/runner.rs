@@ -67,7 +67,7 @@ pub struct Shared {
     /// Until when this instance may send.
     pub lease: super::lease::Lease,
     /// What runs for the municipality.
-    pub tasks: tokio_util::task::TaskTracker,
+    pub tasks: super::tasks::Tasks,
     /// Epoch of this owner.
     pub owner_epoch: u64,
     /// Told the id of a filling subscription that has ended.

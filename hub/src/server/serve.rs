@@ -15,7 +15,6 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tower_layer::Layer;
@@ -35,6 +34,7 @@ use super::hub::Hub;
 use super::opening::OpenTownError;
 use super::retention::{Rules, start_history};
 use super::secret::write_private;
+use super::tasks::Tasks;
 use super::town::Commons;
 use crate::event::Pseudonyms;
 use crate::folder::{self, FolderError};
@@ -117,6 +117,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         .map_err(|e| ServeError::Listen(config.listen, e))?;
     let told = config.cluster.as_ref().and_then(|one| one.address.clone());
     let told = told.unwrap_or_else(|| format!("http://{address}"));
+    check_told(&config, address)?;
     let (backend, known) = Backend::open(&config, &told).await?;
     let ended = CancellationToken::new();
     let commons = Commons {
@@ -131,7 +132,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         alarm_limits: config.alarms,
         lease: backend.lease(),
         stop: ended.child_token(),
-        tasks: TaskTracker::new(),
+        tasks: Tasks::default(),
     };
     let cluster = backend.others(told);
     let hub = Arc::new(Hub::new(commons, tokens, cluster.clone()));
@@ -152,6 +153,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     }
     backend.close().await;
     Ok(())
+}
+
+/// Listening on all addresses says nothing about how others reach this one.
+fn check_told(config: &Config, address: SocketAddr) -> Result<(), ServeError> {
+    match &config.cluster {
+        Some(cluster) if cluster.address.is_none() && address.ip().is_unspecified() => {
+            Err(ServeError::Config(format!(
+                "other instances cannot reach `{address}`; name an address that they reach under \
+                 `cluster.address`"
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// When it is told to stop: gives back what it owns, and serves the way there until then.

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::Code;
 
 use super::lease::Lease;
@@ -17,6 +16,7 @@ use super::registry::GrantVersions;
 use super::room::Room;
 use super::runner::{Command, Overview, Past, Runner, Shared};
 use super::status::{Failure, not_found};
+use super::tasks::Tasks;
 use crate::alarms::Limits;
 use crate::event::{Municipality, Position, Pseudonyms, Stream};
 use crate::grants::GrantTable;
@@ -62,7 +62,7 @@ pub struct Commons {
     /// Ends everything; a municipality has a child of it.
     pub stop: CancellationToken,
     /// What runs until then; a municipality has its own.
-    pub tasks: TaskTracker,
+    pub tasks: Tasks,
 }
 
 impl Commons {
@@ -70,7 +70,7 @@ impl Commons {
     fn of_one_town(self) -> Self {
         Self {
             stop: self.stop.child_token(),
-            tasks: TaskTracker::new(),
+            tasks: Tasks::default(),
             ..self
         }
     }
@@ -131,6 +131,8 @@ impl Town {
     /// When log or store cannot be read, or are not of one time.
     pub async fn open(commons: Commons, municipality: Municipality) -> Result<Self, OpenTownError> {
         let commons = commons.of_one_town();
+        // What was started ends again when the rest fails.
+        let started = commons.stop.clone().drop_guard();
         let owner_epoch = commons.store.own(&municipality).await?;
         commons.log.own(&municipality, owner_epoch).await?;
         check_ends(&commons, &municipality).await?;
@@ -195,6 +197,7 @@ impl Town {
             looks: alarms::Looks::default(),
         };
         town.renew_grants().await?;
+        started.disarm();
         Ok(town)
     }
 
@@ -224,17 +227,13 @@ impl Town {
     /// answer what is under way, and ends. Nothing of it writes afterwards.
     pub async fn close(&self) {
         self.commons.stop.cancel();
-        self.commons.tasks.close();
-        let closing = async {
-            self.sequencer.close().await;
-            self.commons.tasks.wait().await;
-        };
-        if tokio::time::timeout(TOWN_CLOSE_MAX, closing).await.is_err() {
+        let (answered, ended) = tokio::join!(
+            self.sequencer.close(TOWN_CLOSE_MAX),
+            self.commons.tasks.end(TOWN_CLOSE_MAX),
+        );
+        if !answered || !ended {
             let municipality = self.municipality.as_str();
-            tracing::warn!(
-                municipality,
-                "closing took too long; its fence ends the rest"
-            );
+            tracing::warn!(municipality, "what did not end in time was dropped");
         }
     }
 

@@ -17,9 +17,8 @@ use crate::limits::{KAFKA_RECORD_BYTES_MAX, KAFKA_REQUEST_TIMEOUT, KAFKA_WINDOW_
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quiet;
 
-/// Facilities that warn of what is as it should be: a setting that we mean, a broker that is still
-/// starting and is asked again.
-const EXPECTED: &[&str] = &["CONFWARN", "GETPID"];
+/// What warns of what is as it should be: a broker that is still starting and is asked again.
+const EXPECTED: &[&str] = &["GETPID"];
 
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
@@ -68,7 +67,8 @@ pub(super) fn producer(base: &ClientConfig, within: Duration) -> ClientConfig {
     config
         .set("acks", "all")
         .set("enable.idempotence", "true")
-        .set("enable.gapless.guarantee", "true")
+        // A topic that somebody deleted must not come back with other settings.
+        .set("allow.auto.create.topics", "false")
         .set("message.timeout.ms", millis(within))
         .set("request.timeout.ms", millis(KAFKA_REQUEST_TIMEOUT))
         .set("linger.ms", "1")

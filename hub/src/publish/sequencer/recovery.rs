@@ -30,6 +30,8 @@ async fn recover_stream(parts: &Parts, stream: Stream) -> Result<(), PublishErro
         records: READ_RECORDS_MAX,
         bytes: READ_BYTES_MAX,
     };
+    // Finds out first what an append of unknown outcome left.
+    parts.log.bounds(m, stream).await?;
     let mut from = parts.store.committed_tail(m, stream).await?;
     let mut delta = PublishDelta::default();
     loop {

@@ -20,6 +20,7 @@ use tower_layer::Layer;
 use super::Cluster;
 use crate::event::Municipality;
 use crate::limits::{MESSAGE_BYTES_MAX, OWNER_LOOK, OWNER_WAIT};
+use crate::server::auth::Caller;
 use crate::server::hub::Hub;
 use crate::server::status::Failure;
 
@@ -101,6 +102,10 @@ impl Passed {
 
 async fn pass_on(hub: &Hub, cluster: &Cluster, request: http::Request<Body>) -> Passed {
     let (parts, body) = request.into_parts();
+    // Before anything of it is kept: a stranger costs nothing.
+    if let Err(failure) = caller(hub, &parts) {
+        return Passed::refused(failure);
+    }
     let Ok(body) = Limited::new(body, MESSAGE_BYTES_MAX + FRAME_BYTES)
         .collect()
         .await
@@ -118,6 +123,10 @@ async fn pass_on(hub: &Hub, cluster: &Cluster, request: http::Request<Body>) -> 
     // The service itself says what is wrong with one that names none.
     let Some(m) = municipality_in(&bytes) else {
         return here(parts, bytes);
+    };
+    let _room = match hub.publish_bytes.enter(bytes.len()) {
+        Ok(room) => room,
+        Err(failure) => return Passed::refused(failure),
     };
     let began = Instant::now();
     loop {
@@ -201,7 +210,7 @@ async fn whose(
             None => {
                 let place = cluster.waiting.enter(1)?;
                 // Only who has to do with a municipality makes it known.
-                may_ask(hub, m, parts)?;
+                caller(hub, parts)?.belongs_to(m)?;
                 cluster.new_towns.prepare(m).await?;
                 waits.insert((Instant::now(), place))
             }
@@ -213,10 +222,10 @@ async fn whose(
     }
 }
 
-fn may_ask(hub: &Hub, m: &Municipality, parts: &http::request::Parts) -> Result<(), Failure> {
+fn caller(hub: &Hub, parts: &http::request::Parts) -> Result<Caller, Failure> {
     let metadata = tonic::metadata::MetadataMap::from_headers(parts.headers.clone());
     let request = Request::from_parts(metadata, tonic::Extensions::default(), ());
-    hub.tokens.caller(&request)?.belongs_to(m)
+    hub.tokens.caller(&request)
 }
 
 /// The first field of every request: a municipality, or a subscription that begins with one.

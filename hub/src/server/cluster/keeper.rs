@@ -115,13 +115,14 @@ async fn prolong(hub: &Hub, cluster: &Cluster) -> Result<(), String> {
         Ok(Err(error)) => return Err(error.to_string()),
         Err(_) => return Err("the store does not answer".to_owned()),
     };
-    hub.commons.lease.prolong(asked + trusted());
+    // Before the lease is prolonged: it does not hold for these.
     for m in lost {
         tracing::warn!(municipality = m.as_str(), "another instance took over");
         if let Some(town) = hub.open_town(&m).await {
             town.stop().cancel();
         }
     }
+    hub.commons.lease.prolong(asked + trusted());
     Ok(())
 }
 
@@ -155,6 +156,8 @@ impl One {
                 }
                 Err(OpenTownError::Store(StoreError::Leased { .. })) => OWNER_LOOK,
                 Err(error) => {
+                    // Another instance may be able to.
+                    self.release().await;
                     let failure = Failure::from(error);
                     if told != failure.message {
                         let (municipality, reason) = (self.m.as_str(), &failure.reason);
@@ -182,32 +185,50 @@ impl One {
     }
 
     async fn open(&self) -> Result<Arc<Town>, OpenTownError> {
-        let _place = self.opening.acquire().await.ok();
+        let _place = tokio::select! {
+            place = self.opening.acquire() => place.ok(),
+            () = self.give_back.cancelled() => None,
+        };
+        if self.give_back.is_cancelled() {
+            return Err(OpenTownError::Recovery(Failure::not_owner(&self.m, None)));
+        }
         let town = self.hub.take(&self.m).await?;
-        if let Err(error) = prolong(&self.hub, &self.cluster).await {
+        if let Err(error) = self.confirm(&town).await {
             self.close(&town).await;
-            let code = tonic::Code::Unavailable;
-            let failure = Failure::new(code, "STORE_FAILED", error);
-            return Err(OpenTownError::Recovery(failure));
+            return Err(error);
         }
         self.hub.show(town.clone()).await;
         Ok(town)
     }
 
+    /// The lease holds, and nobody took the municipality over while it was being opened.
+    async fn confirm(&self, town: &Town) -> Result<(), OpenTownError> {
+        if let Err(error) = prolong(&self.hub, &self.cluster).await {
+            let code = tonic::Code::Unavailable;
+            let failure = Failure::new(code, "STORE_FAILED", error);
+            return Err(OpenTownError::Recovery(failure));
+        }
+        let owner = self.cluster.owners.owner_of(&self.m).await?;
+        let epoch = town.shared().owner_epoch;
+        if owner.is_some_and(|owner| owner.holds && owner.epoch == epoch) {
+            return Ok(());
+        }
+        Err(OpenTownError::Recovery(Failure::not_owner(&self.m, None)))
+    }
+
     async fn close(&self, town: &Town) {
         self.hub.hide(&self.m).await;
         town.close().await;
-        // Without it the lease runs out by itself.
-        match self.cluster.owners.release(&self.m).await {
-            Ok(()) => tracing::info!(municipality = self.m.as_str(), "owner.ended"),
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(
-                    error,
-                    municipality = self.m.as_str(),
-                    "the lease was not given back"
-                );
-            }
+        self.release().await;
+        tracing::info!(municipality = self.m.as_str(), "owner.ended");
+    }
+
+    /// Gives the lease back; what fails here is given back with the next prolongation.
+    async fn release(&self) {
+        if let Err(error) = self.cluster.owners.release(&self.m).await {
+            let error: &dyn std::error::Error = &error;
+            let municipality = self.m.as_str();
+            tracing::warn!(error, municipality, "the lease was not given back yet");
         }
     }
 }

@@ -9,8 +9,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
@@ -22,7 +23,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::keeper::Turn;
 use crate::event::Municipality;
-use crate::limits::{MEMBER_HEARTBEAT, MEMBER_SESSION, NEW_TOPICS_LOOK, TOWN_CLOSE_MAX};
+use crate::limits::{
+    MEMBER_HEARTBEAT, MEMBER_LOST_KEPT, MEMBER_SESSION, NEW_TOPICS_LOOK, TOWN_CLOSE_MAX,
+};
 use crate::log::kafka::client::Quiet;
 
 /// Topics of which each stands for a municipality: its live stream.
@@ -42,6 +45,8 @@ pub struct Membership {
 /// Tells the keeper what the group decided, from the thread that polls.
 struct Told {
     turns: mpsc::Sender<Turn>,
+    /// What this member lost because the group did not hear of it, and since when.
+    lost: Mutex<Option<(Instant, Vec<Municipality>)>>,
 }
 
 impl ClientContext for Told {
@@ -63,8 +68,15 @@ fn is_no_topic(error: &KafkaError) -> bool {
 }
 
 impl ConsumerContext for Told {
-    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(list) = rebalance {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let Rebalance::Revoke(list) = rebalance else {
+            return;
+        };
+        if consumer.assignment_lost() {
+            // Brokers that are away for a moment are no reason to stop a town: its lease says how
+            // long it may go on, and nobody else can take it until it is given back.
+            *self.lost() = Some((Instant::now(), towns_in(list)));
+        } else {
             self.taken(towns_in(list));
         }
     }
@@ -77,6 +89,9 @@ impl ConsumerContext for Told {
                     tracing::warn!(%error, "the membership's partitions were not paused");
                 }
                 let towns = towns_in(list);
+                if let Some((_, lost)) = self.lost().as_mut() {
+                    lost.retain(|m| !towns.contains(m));
+                }
                 tracing::info!(count = towns.len(), "membership.given");
                 if !towns.is_empty() && self.turns.blocking_send(Turn::Given(towns)).is_err() {
                     tracing::debug!("the hub is stopping; nothing is taken any more");
@@ -89,6 +104,31 @@ impl ConsumerContext for Told {
 }
 
 impl Told {
+    fn new(turns: mpsc::Sender<Turn>) -> Self {
+        Self {
+            turns,
+            lost: Mutex::default(),
+        }
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Option<(Instant, Vec<Municipality>)>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives back what was lost and did not come again in time.
+    fn give_back_lost(&self) {
+        let over = {
+            let mut lost = self.lost();
+            let over = lost
+                .as_ref()
+                .is_some_and(|(since, _)| since.elapsed() >= MEMBER_LOST_KEPT);
+            over.then(|| lost.take()).flatten()
+        };
+        if let Some((_, towns)) = over {
+            self.taken(towns);
+        }
+    }
+
     /// Waits until nothing of these runs here: only then another member may get them.
     fn taken(&self, towns: Vec<Municipality>) {
         if towns.is_empty() {
@@ -142,7 +182,7 @@ impl Membership {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "latest");
         let consumer: BaseConsumer<Told> =
-            BaseConsumer::from_config_and_context(&config, Told { turns })?;
+            BaseConsumer::from_config_and_context(&config, Told::new(turns))?;
         consumer.subscribe(&[TOPICS])?;
         let leave = Arc::new(AtomicBool::new(false));
         let left = leave.clone();
@@ -175,6 +215,7 @@ impl Membership {
 fn poll(consumer: &BaseConsumer<Told>, leave: &AtomicBool) {
     let mut told = String::new();
     while !leave.load(Ordering::Relaxed) {
+        consumer.context().give_back_lost();
         match consumer.poll(POLL) {
             None => {}
             Some(Ok(_)) => tracing::debug!("a record came to the membership and was not read"),
@@ -187,8 +228,12 @@ fn poll(consumer: &BaseConsumer<Told>, leave: &AtomicBool) {
 }
 
 fn unsubscribe(consumer: &BaseConsumer<Told>) {
+    let told = consumer.context();
+    if let Some((_, towns)) = told.lost().take() {
+        told.taken(towns);
+    }
     if let Ok(assigned) = consumer.assignment() {
-        consumer.context().taken(towns_in(&assigned));
+        told.taken(towns_in(&assigned));
     }
     consumer.unsubscribe();
 }

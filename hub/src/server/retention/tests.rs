@@ -4,7 +4,6 @@
 //! Read next: `retention.rs`.
 
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::event::seal::Sealed;
@@ -14,6 +13,7 @@ use crate::log::memory::MemoryLog;
 use crate::log::{Attributes, EventLog, NewRecord};
 use crate::schema::Schema;
 use crate::server::lease::Lease;
+use crate::server::tasks::Tasks;
 use crate::settings::BindingSettings;
 use crate::store::memory::MemoryStore;
 use crate::store::{
@@ -69,7 +69,7 @@ impl Stage {
             alarm_limits: crate::alarms::Limits::default(),
             lease: Lease::forever(),
             stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            tasks: Tasks::default(),
         };
         let keeper = Keeper {
             commons,

@@ -10,7 +10,7 @@
 //!        renewal under way and sees it, or the next renewal waits and sees the new owner
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -30,6 +30,8 @@ pub(super) struct Owned {
     holder: String,
     identity: Option<Identity>,
     epochs: Mutex<HashMap<Municipality, u64>>,
+    /// Being taken: what the database says of them may be newer than `epochs`.
+    taking: Mutex<HashSet<Municipality>>,
 }
 
 impl Owned {
@@ -38,6 +40,7 @@ impl Owned {
             holder: Uuid::now_v7().to_string(),
             identity,
             epochs: Mutex::default(),
+            taking: Mutex::default(),
         }
     }
 
@@ -58,6 +61,10 @@ impl Owned {
     fn address(&self) -> &str {
         let identity = self.identity.as_ref();
         identity.map_or("", |identity| identity.address.as_str())
+    }
+
+    fn taking(&self) -> MutexGuard<'_, HashSet<Municipality>> {
+        self.taking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn epochs(&self) -> MutexGuard<'_, HashMap<Municipality, u64>> {
@@ -106,7 +113,17 @@ impl PgStore {
 
     /// Takes a municipality: `DeliveryStore::own`.
     pub(super) async fn own_town(&self, m: &Municipality) -> Result<u64, StoreError> {
-        let epoch = retried!(self, "taking ownership", async {
+        self.owned.taking().insert(m.clone());
+        let taken = self.take(m).await;
+        if let Ok(epoch) = taken {
+            self.owned.epochs().insert(m.clone(), epoch);
+        }
+        self.owned.taking().remove(m);
+        taken
+    }
+
+    async fn take(&self, m: &Municipality) -> Result<u64, StoreError> {
+        retried!(self, "taking ownership", async {
             let mut session = self.begin(Durability::Now).await?;
             let epoch: i64 = match self.owned.identity {
                 None => {
@@ -117,9 +134,36 @@ impl PgStore {
             };
             session.end().await?;
             Ok::<_, Trouble>(epoch.cast_unsigned())
-        })?;
-        self.owned.epochs().insert(m.clone(), epoch);
-        Ok(epoch)
+        })
+    }
+
+    /// Gives back what the database says this store holds and it does not know of: the answer to
+    /// its taking was lost, or its release failed.
+    async fn release_unknown(&self, held: &HashMap<String, i64>) -> Result<(), StoreError> {
+        let unknown: Vec<&str> = {
+            let (epochs, taking) = (self.owned.epochs(), self.owned.taking());
+            let known: HashSet<&str> = epochs.keys().chain(&*taking).map(|m| m.as_str()).collect();
+            let codes = held.keys().map(String::as_str);
+            codes.filter(|code| !known.contains(code)).collect()
+        };
+        for code in unknown {
+            let epoch = held.get(code).copied().unwrap_or_default();
+            self.give_back(code, epoch).await?;
+        }
+        Ok(())
+    }
+
+    async fn give_back(&self, code: &str, epoch: i64) -> Result<(), StoreError> {
+        retried!(self, "giving a municipality back", async {
+            let mut session = self.begin(Durability::Now).await?;
+            session
+                .query("UPDATE owners SET holder = NULL WHERE municipality = $1 AND epoch = $2")
+                .bind(code)
+                .bind(epoch)
+                .execute(&mut *session)
+                .await?;
+            session.end().await
+        })
     }
 
     /// Takes a municipality when nobody holds it.
@@ -181,6 +225,7 @@ impl Owners for PgStore {
             session.end().await?;
             Ok::<_, Trouble>(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
         })?;
+        self.release_unknown(&held).await?;
         let held_at = |m: &Municipality| held.get(m.as_str()).map(|epoch| epoch.cast_unsigned());
         let lost: Vec<(Municipality, u64)> = mine
             .into_iter()
@@ -200,16 +245,7 @@ impl Owners for PgStore {
         let Some(epoch) = self.owned.epochs().remove(m) else {
             return Ok(());
         };
-        retried!(self, "giving a municipality back", async {
-            let mut session = self.begin(Durability::Now).await?;
-            session
-                .query("UPDATE owners SET holder = NULL WHERE municipality = $1 AND epoch = $2")
-                .bind(m.as_str())
-                .bind(epoch.cast_signed())
-                .execute(&mut *session)
-                .await?;
-            session.end().await
-        })
+        self.give_back(m.as_str(), epoch.cast_signed()).await
     }
 
     async fn owner_of(&self, m: &Municipality) -> Result<Option<Owner>, StoreError> {

@@ -26,6 +26,10 @@ use crate::store::{Durability, StoreError};
 
 /// Reading committed rows is what the fence rests on, whatever the database's default is.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+/// An instance that freezes between two statements must not keep others from taking over, nor one
+/// that waits for a lock keep its place in the queue for ever.
+const PATIENCE: &str = "; SET LOCAL idle_in_transaction_session_timeout TO '3s'; \
+     SET LOCAL lock_timeout TO '5s'";
 const BEGIN_READ: &str = "BEGIN READ ONLY";
 
 /// Why a piece of work failed.
@@ -300,12 +304,11 @@ impl PgStore {
         durability: Durability,
         further: &str,
     ) -> Result<(Session<'_>, usize), Trouble> {
-        // A commit with `Now` waits for as much as the database is set to wait for.
-        let set = match durability {
-            Durability::Now => "",
-            Durability::WithLog => "; SET LOCAL synchronous_commit TO off",
-        };
-        let statements = format!("{BEGIN}{set}{further}");
+        // A store that may take back its last commits must end together with its hub: the hub
+        // reads the log's tail when it starts. This database may end alone, and the hub goes on
+        // without what it took back; so every commit waits for as much as the database is set to.
+        let (Durability::Now | Durability::WithLog) = durability;
+        let statements = format!("{BEGIN}{PATIENCE}{further}");
         let mut session = self.session().await?;
         session.in_transaction = true;
         let statements = sqlx::raw_sql(AssertSqlSafe(statements));
