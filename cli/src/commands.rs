@@ -9,6 +9,7 @@ pub(crate) mod alarms;
 pub(crate) mod backup;
 pub(crate) mod bind;
 pub(crate) mod case;
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod held;
 pub(crate) mod parked;
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Backup(backup::Args),
     /// Make a data folder of a backup, and say what it lacks
     Restore(restore::Args),
+    /// Look at a deployment, and say what to change
+    Doctor(doctor::Args),
     /// Run adapters
     #[command(subcommand)]
     Adapter(adapter::AdapterCommand),
@@ -107,6 +110,7 @@ impl Command {
             Self::Serve(args) => Box::pin(serve::run(args)).await,
             Self::Backup(args) => Box::pin(backup::run(args, access)).await,
             Self::Restore(args) => Box::pin(restore::run(args, access)).await,
+            Self::Doctor(args) => Box::pin(doctor::run(args, access)).await,
             Self::Adapter(command) => Box::pin(command.run(access)).await,
             Self::Events(command) => command.run(access).await,
             Self::Subscriptions(args) => subscriptions::run(args, access).await,

@@ -135,6 +135,11 @@ impl Pseudonyms {
         self.keyed(&["token", municipality.as_str(), &value])
     }
 
+    /// Digest by which two hubs find out whether they use the same key.
+    pub fn key_check(&self) -> String {
+        self.keyed(&["key"])
+    }
+
     fn keyed(&self, parts: &[&str]) -> String {
         use hmac::{Hmac, KeyInit, Mac};
         // A key of any length is accepted by HMAC, so the error cannot occur; an empty

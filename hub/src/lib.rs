@@ -18,6 +18,7 @@ pub mod sqlite;
 pub mod store;
 
 pub mod backup;
+pub mod doctor;
 pub mod folder;
 
 pub mod engine;

@@ -266,3 +266,18 @@ pub const KAFKA_RECORD_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 pub const KAFKA_TAIL_RECORDS: u64 = 512;
 /// Foreign records of one stream whose places are remembered, to say each of them once.
 pub const KAFKA_SET_ASIDE_MAX: usize = 1_024;
+
+/// Time in which whoever a look at a deployment asks must answer.
+pub const LOOK_ASK: Duration = Duration::from_secs(5);
+/// Topics whose settings a look asks for at once.
+pub const LOOK_BATCH: usize = 200;
+/// How far a clock may be off before a look warns: certificates, and times that people compare.
+pub const CLOCK_OFF_WARNING: Duration = Duration::from_secs(1);
+/// How far a clock may be off before a look calls it wrong.
+pub const CLOCK_OFF_ERROR: Duration = Duration::from_secs(5);
+/// Room of a disk, in percent, below which a look warns.
+pub const DISK_ROOM_WARNING: u64 = 20;
+/// Room of a disk, in percent, below which a look calls it too little.
+pub const DISK_ROOM_ERROR: u64 = 5;
+/// Largest file of a data folder that a look reads through.
+pub const LOOK_FILE_BYTES: u64 = 512 << 20;

@@ -24,6 +24,7 @@ use crate::event::{Municipality, Position, Stream};
 use crate::limits::{KAFKA_APPEND_TIMEOUT, KAFKA_RECENT_BYTES, KAFKA_SET_ASIDE_MAX};
 
 pub(crate) mod client;
+pub mod look;
 mod readers;
 mod recent;
 mod sender;

@@ -24,7 +24,7 @@ mod row;
 mod tests;
 
 /// Version of the file's shape; a file of a newer version is refused.
-const SCHEMA_VERSION: i64 = 4;
+pub(crate) const SCHEMA_VERSION: i64 = 4;
 
 const SCHEMA: &str = "
 CREATE TABLE record (

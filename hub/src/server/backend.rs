@@ -14,7 +14,7 @@ use super::lease::Lease;
 use super::secret::{key_of_folder, read_key, read_secret};
 use super::serve::ServeError;
 use super::status::Failure;
-use crate::event::Municipality;
+use crate::event::{Municipality, Pseudonyms};
 use crate::limits::OWNER_LEASE;
 use crate::log::EventLog;
 use crate::log::kafka::KafkaLog;
@@ -82,6 +82,9 @@ impl Backend {
     async fn cluster(config: &ClusterConfig, address: &str) -> Result<(Self, Known), ServeError> {
         let pseudonym_key = read_key(&config.pseudonym_key_file)?;
         let (log, store) = open_cluster(config, Some(address)).await?;
+        let check = Pseudonyms::new(pseudonym_key).key_check();
+        let same = store.uses_key(&check).await;
+        same.map_err(|error| ServeError::Config(chain(&error)))?;
         let incarnation = store.incarnation().await;
         let known = Known {
             incarnation: incarnation.map_err(|error| ServeError::Config(error.to_string()))?,
@@ -173,13 +176,22 @@ pub async fn open_cluster(
 }
 
 async fn open_store(config: &ClusterConfig, address: Option<&str>) -> Result<PgStore, ServeError> {
+    let opened = PgStore::open(store_config(config, address)?).await;
+    opened.map_err(|error| ServeError::Config(chain(&error)))
+}
+
+/// What the store is told, with the secrets from their files.
+pub(crate) fn store_config(
+    config: &ClusterConfig,
+    address: Option<&str>,
+) -> Result<PgConfig, ServeError> {
     let postgres = &config.postgres;
     let password = postgres
         .password_file
         .as_deref()
         .map(read_secret)
         .transpose()?;
-    let config = PgConfig {
+    Ok(PgConfig {
         url: postgres.url.clone(),
         direct_url: postgres.direct_url.clone(),
         password,
@@ -188,13 +200,13 @@ async fn open_store(config: &ClusterConfig, address: Option<&str>) -> Result<PgS
             address: address.to_owned(),
             lease: OWNER_LEASE,
         }),
-    };
-    let opened = PgStore::open(config).await;
-    opened.map_err(|error| ServeError::Config(chain(&error)))
+    })
 }
 
 /// What the log's clients are told, with the secrets from their files.
-fn log_config(config: &ClusterConfig) -> Result<crate::log::kafka::KafkaConfig, ServeError> {
+pub(crate) fn log_config(
+    config: &ClusterConfig,
+) -> Result<crate::log::kafka::KafkaConfig, ServeError> {
     let kafka = &config.kafka;
     let mut properties: Vec<_> = kafka.properties.clone().into_iter().collect();
     for (name, file) in &kafka.property_files {
@@ -211,7 +223,7 @@ fn log_config(config: &ClusterConfig) -> Result<crate::log::kafka::KafkaConfig, 
 }
 
 /// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

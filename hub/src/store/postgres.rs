@@ -23,6 +23,7 @@ mod acts;
 mod alarms;
 mod delivery;
 mod fences;
+pub mod look;
 mod migrate;
 mod owners;
 mod pool;
@@ -144,6 +145,12 @@ pub enum PgOpenError {
         /// Cluster that was given.
         given: String,
     },
+    /// Subjects would get other pseudonyms than they have.
+    #[error(
+        "the key of the pseudonyms is not the one of the instances that use this database: take \
+         their `pseudonym_key_file`"
+    )]
+    OtherKey,
     /// A question to it failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -224,6 +231,25 @@ impl PgStore {
             return Err(PgOpenError::OtherCluster { found, given });
         }
         Ok(())
+    }
+
+    /// Says by which digest the key of the pseudonyms is known: the first instance to say so has it
+    /// for ever.
+    pub async fn uses_key(&self, check: &str) -> Result<(), PgOpenError> {
+        let found = retried!(self, "asking for the key of the pseudonyms", async {
+            let mut session = self.begin(super::Durability::Now).await?;
+            let found = session
+                .scalar("UPDATE meta SET key_check = coalesce(key_check, $1) RETURNING key_check")
+                .bind(check)
+                .fetch_one(&mut *session)
+                .await?;
+            session.end().await?;
+            Ok::<String, Trouble>(found)
+        })?;
+        match found == check {
+            true => Ok(()),
+            false => Err(PgOpenError::OtherKey),
+        }
     }
 
     /// The number of the log's life that the database knows; it rises when a backup is restored.

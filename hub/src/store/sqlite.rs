@@ -26,7 +26,7 @@ mod rows;
 mod writer;
 
 /// Version of the file's shape; a file of a newer version is refused.
-const SCHEMA_VERSION: i64 = 5;
+pub(crate) const SCHEMA_VERSION: i64 = 5;
 
 /// Store in one SQLite file.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ const LOCK: i64 = 0x6d75_7375_6269;
 const META: &str = "SET LOCAL client_min_messages = warning;
 CREATE TABLE IF NOT EXISTS meta (
   one BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (one), version BIGINT NOT NULL,
-  incarnation BIGINT NOT NULL, cluster TEXT);
+  incarnation BIGINT NOT NULL, cluster TEXT, key_check TEXT);
 INSERT INTO meta (version, incarnation) VALUES (0, 1) ON CONFLICT DO NOTHING";
 
 /// Migrates over a connection of its own, straight to the server.
