@@ -131,12 +131,13 @@ fn disk(data: &Path) -> Option<u64> {
     free(&String::from_utf8(said.stdout).ok()?)
 }
 
-/// Percent that are free, of the columns that POSIX names: all, used, free.
+/// Percent that are free of what the hub may use, of the columns that POSIX names: all, used, free.
 pub(super) fn free(said: &str) -> Option<u64> {
-    let mut numbers = said.lines().nth(1)?.split_whitespace().skip(1);
-    let all: u64 = numbers.next()?.parse().ok()?;
-    let free: u64 = numbers.nth(1)?.parse().ok()?;
-    free.saturating_mul(100).checked_div(all)
+    let mut numbers = said.lines().nth(1)?.split_whitespace().skip(2);
+    let used: u64 = numbers.next()?.parse().ok()?;
+    let free: u64 = numbers.next()?.parse().ok()?;
+    free.saturating_mul(100)
+        .checked_div(used.checked_add(free)?)
 }
 
 /// Judges the room of a disk.

@@ -75,22 +75,8 @@ async fn alter(brokers: &str, topic: &str, setting: (&str, &str)) -> Result<()> 
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deployment_is_looked_at_and_each_way_in_which_it_is_broken_is_named() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let mut cluster = Cluster::start(folder.path(), 1)?;
-    let config = cluster.config()?;
-    let mut hub = cluster.hub("first").await?;
-    let client = hub.client()?;
-    wait_until(PATIENCE, "an event to be accepted", async || {
-        let event = moved("0000000001", 1)?;
-        Ok(client.publish(vec![vec![event]]).await.is_ok())
-    })
-    .await?;
-    client.bind("010", "test-tax").await?;
-
-    // As it is, but for what tests do without: replicas, and a database that waits for its disk.
-    let said = doctor_of(&config)?;
+/// As it is, but for what tests do without: replicas, and a database that waits for its disk.
+fn is_sound(said: &Said) -> Result<()> {
     let fsync = said.level("`fsync`", &["off", "ALTER SYSTEM SET fsync"]);
     ensure!(fsync == Some("error"), "{:?}", said.findings);
     ensure!(said.errors().len() == 1, "{:?}", said.errors());
@@ -109,15 +95,18 @@ async fn a_deployment_is_looked_at_and_each_way_in_which_it_is_broken_is_named()
     ensure!(same_key == Some("ok"), "{:?}", said.findings);
     let weak = said.level("replication factor", &["kafka-reassign"]);
     ensure!(weak == Some("warning"), "{:?}", said.findings);
+    Ok(())
+}
 
-    // A topic that somebody altered: all else of it falls back to the brokers' defaults.
+/// A topic that somebody altered: all else of it falls back to the brokers' defaults.
+async fn sees_an_altered_topic(cluster: &Cluster, config: &Path) -> Result<()> {
     let topic = format!("musubi.{MUNICIPALITY}.live");
     alter(&cluster.kafka.brokers(), &topic, ("retention.ms", "3000")).await?;
     wait_until(
         PATIENCE,
         "the slowest subscription to be in danger",
         async || {
-            let said = doctor_of(&config)?;
+            let said = doctor_of(config)?;
             let setting = said.level(&format!("{topic}: retention.ms"), &["3000", "--alter"]);
             let slowest = said.level(&format!("{topic}: the slowest"), &["-1"]);
             Ok(setting == Some("warning") && slowest == Some("error"))
@@ -125,12 +114,15 @@ async fn a_deployment_is_looked_at_and_each_way_in_which_it_is_broken_is_named()
     )
     .await?;
     alter(&cluster.kafka.brokers(), &topic, ("retention.ms", "-1")).await?;
+    Ok(())
+}
 
-    // Another key, as a second instance with a file of its own would have it.
-    let key = folder.path().join("pseudonym.key");
+/// Another key, as a second instance with a file of its own would have it.
+fn sees_another_key(folder: &Path, config: &Path) -> Result<()> {
+    let key = folder.join("pseudonym.key");
     let right = std::fs::read(&key)?;
     std::fs::write(&key, [8; 32])?;
-    let said = doctor_of(&config)?;
+    let said = doctor_of(config)?;
     let other = said.level(
         "the key of the pseudonyms",
         &["another one", "copy the file"],
@@ -138,11 +130,31 @@ async fn a_deployment_is_looked_at_and_each_way_in_which_it_is_broken_is_named()
     ensure!(other == Some("error"), "{:?}", said.findings);
     let mut second = musubi()?;
     second.args(["serve", "--listen", "127.0.0.1:0", "--config"]);
-    let refused = second.arg(&config).output()?;
+    let refused = second.arg(config).output()?;
     let why = String::from_utf8_lossy(&refused.stderr);
     ensure!(refused.status.code() == Some(2), "{refused:?}");
     ensure!(why.contains("the key of the pseudonyms is not"), "{why}");
     std::fs::write(&key, right)?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_is_looked_at_and_each_way_in_which_it_is_broken_is_named() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut cluster = Cluster::start(folder.path(), 1)?;
+    let config = cluster.config()?;
+    let mut hub = cluster.hub("first").await?;
+    let client = hub.client()?;
+    wait_until(PATIENCE, "an event to be accepted", async || {
+        let event = moved("0000000001", 1)?;
+        Ok(client.publish(vec![vec![event]]).await.is_ok())
+    })
+    .await?;
+    client.bind("010", "test-tax").await?;
+
+    is_sound(&doctor_of(&config)?)?;
+    sees_an_altered_topic(&cluster, &config).await?;
+    sees_another_key(folder.path(), &config)?;
 
     // Nobody owns what the only instance owned.
     hub.process().kill()?;

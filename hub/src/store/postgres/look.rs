@@ -74,7 +74,8 @@ pub struct Town {
     pub holds: bool,
 }
 
-const SETTINGS: &str = "SELECT
+const SETTINGS: &str = "
+  SELECT
   pg_postmaster_start_time()::text || ' ' || (SELECT oid::text FROM pg_database
     WHERE datname = current_database()),
   current_setting('synchronous_commit'), current_setting('fsync'),
@@ -82,14 +83,14 @@ const SETTINGS: &str = "SELECT
   current_setting('max_connections')::bigint
     - current_setting('superuser_reserved_connections')::bigint,
   pg_is_in_recovery(),
-  coalesce(has_schema_privilege(current_schema(), 'CREATE'), FALSE),
+  coalesce(has_schema_privilege(current_schema(), 'create'), FALSE),
   (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
 /// As JSON, so that a column that a version does not have is no error.
 const META: &str = "SELECT m.version, to_jsonb(m) ->> 'cluster', to_jsonb(m) ->> 'key_check'
   FROM meta m";
 
-const MAY_ALTER: &str = "SELECT coalesce(bool_and(pg_has_role(c.relowner, 'USAGE')), TRUE)
+const MAY_ALTER: &str = "SELECT coalesce(bool_and(pg_has_role(c.relowner, 'usage')), TRUE)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = current_schema() AND c.relname IN ('meta', 'history', 'owners')";
 
