@@ -18,6 +18,7 @@ pub mod rig;
 pub mod row;
 pub mod rows;
 pub mod scene;
+pub mod stand;
 pub mod stub;
 pub mod wire;
 pub mod writes;

@@ -193,6 +193,20 @@ impl Taker {
         self.task = tokio::spawn(take_for_ever(client, system, product, journal));
     }
 
+    /// Another one on the same product, which writes into the same journal.
+    pub fn beside(&self, client: Client, system: &str, product: &str) -> Self {
+        let journal = Arc::clone(&self.journal);
+        let (system, product) = (system.to_owned(), product.to_owned());
+        let task = tokio::spawn(take_for_ever(client, system, product, Arc::clone(&journal)));
+        Self { journal, task }
+    }
+
+    /// Whether an event had its effect.
+    pub fn has(&self, id: &str) -> bool {
+        let journal = lock(&self.journal);
+        journal.effects.iter().rev().any(|effect| effect.0 == id)
+    }
+
     /// Number of effects so far.
     pub fn effects(&self) -> usize {
         lock(&self.journal).effects.len()

@@ -29,6 +29,8 @@ pub struct Ctx {
     pub measured: bool,
     /// Mean time between two faults, for rows that draw moments.
     pub interval: Duration,
+    /// Whether the hub is an instance of a cluster.
+    pub cluster: bool,
 }
 
 impl Ctx {
@@ -42,6 +44,7 @@ impl Ctx {
             town: None,
             measured: false,
             interval: Duration::from_millis(900),
+            cluster: false,
         }
     }
 
@@ -141,9 +144,35 @@ pub fn all() -> Vec<Row> {
 
 /// The row of a name, in any case.
 pub fn find(name: &str) -> Option<Row> {
-    all()
+    of_name(all(), name)
+}
+
+/// All rows of a cluster: those of several instances, and those of one hub that is an instance.
+pub fn all_on_cluster() -> Vec<Row> {
+    let own = rows::cluster::ROWS.iter().copied();
+    let too = all()
         .into_iter()
-        .find(|row| row.name.eq_ignore_ascii_case(name))
+        .filter(|row| rows::ON_CLUSTER_TOO.contains(&row.name));
+    own.chain(too).collect()
+}
+
+/// The row of a name on a cluster.
+///
+/// # Errors
+/// When there is none, or when it harms what only the embedded hub has.
+pub fn find_on_cluster(name: &str) -> Result<Row> {
+    if let Some(row) = of_name(all_on_cluster(), name) {
+        return Ok(row);
+    }
+    match find(name) {
+        Some(row) => anyhow::bail!("{} is not played on a cluster: {}", row.name, row.what),
+        None => anyhow::bail!("there is no row {name}"),
+    }
+}
+
+fn of_name(rows: Vec<Row>, name: &str) -> Option<Row> {
+    let mut rows = rows.into_iter();
+    rows.find(|row| row.name.eq_ignore_ascii_case(name))
 }
 
 /// Runs a row once; what it left is kept when it does not pass.
@@ -212,10 +241,22 @@ mod tests {
 
     #[test]
     fn each_row_has_one_name() {
-        let mut names: Vec<&str> = all().iter().map(|row| row.name).collect();
-        let before = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), before);
+        for rows in [all(), all_on_cluster()] {
+            let mut names: Vec<&str> = rows.iter().map(|row| row.name).collect();
+            let before = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), before);
+        }
+    }
+
+    #[test]
+    fn a_row_about_files_is_refused_by_name_on_a_cluster() {
+        let refused = find_on_cluster("b6").unwrap_err().to_string();
+        assert!(
+            refused.contains("B6 is not played on a cluster"),
+            "{refused}"
+        );
+        assert_eq!(find_on_cluster("e2").unwrap().name, "E2");
     }
 }

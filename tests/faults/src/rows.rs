@@ -4,6 +4,7 @@
 //! Read next: `rows/hub.rs`, `rows/network.rs`.
 
 pub mod adapter;
+pub mod cluster;
 pub mod data;
 pub mod drift;
 pub mod exchange;
@@ -29,3 +30,6 @@ pub const ALL: &[&[Row]] = &[
     data::ROWS,
     overload::ROWS,
 ];
+
+/// Rows of one hub that are played with an instance of a cluster as well.
+pub const ON_CLUSTER_TOO: &[&str] = &["A1", "A2", "A11"];

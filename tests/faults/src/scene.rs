@@ -1,16 +1,17 @@
 //! A hub with a source and a receiver that go on while something is harmed, and the record of it.
 //! The frame of the rows about process death; `history.rs` judges what is left.
 //! Must never let the source stop before the harm was done.
-//! Read next: `rows/hub.rs`.
+//! Read next: `rows/hub.rs`, `stand.rs`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use musubi_e2e::cluster::Cluster;
 use musubi_e2e::event::moved;
 use musubi_e2e::process::musubi;
 use musubi_e2e::{Client, Hub, wait_until};
@@ -20,7 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::history::{Attempt, Effect, History, Known, Parked, Receiver, Sent, judge};
 use crate::load::{self, Published, Taker};
-use crate::row::RowReport;
+use crate::row::{Ctx, RowReport};
 
 /// System that receives.
 pub const SYSTEM: &str = "010";
@@ -33,6 +34,8 @@ pub const CRASH_AT: &str = "MUSUBI_CRASH_AT";
 /// Subjects of one round, and versions of each.
 const SUBJECTS: u32 = 8;
 const VERSIONS: u32 = 3;
+/// Subjects from here on are probes', beside those of a source that goes on.
+const FIRST_PROBE: u32 = 800_000_000;
 
 /// `musubi` that dies at a point.
 pub fn dying(point: &str, times: u64) -> Result<Command> {
@@ -50,8 +53,11 @@ pub struct Scene {
     pub client: Client,
     /// Where everything is.
     pub folder: PathBuf,
+    /// What it stands on, when it is an instance of a cluster; gone after the hub.
+    pub cluster: Option<Cluster>,
     sent: Vec<Sent>,
     next_subject: u32,
+    next_probe: u32,
 }
 
 /// A source that goes on until it is told to stop.
@@ -63,17 +69,31 @@ pub struct Source {
 
 impl Scene {
     /// Starts a hub that serves a product.
-    pub async fn start(folder: &Path, product: &str) -> Result<Self> {
-        let hub = Hub::start(folder).await?;
+    pub async fn start(ctx: &Ctx, product: &str) -> Result<Self> {
+        let folder = &ctx.folder;
+        let (hub, cluster) = match ctx.cluster {
+            false => (Hub::start(folder).await?, None),
+            true => {
+                let cluster = Cluster::start(folder, 1)?;
+                (cluster.hub("instance").await?, Some(cluster))
+            }
+        };
         let client = hub.client()?;
         client.bind(SYSTEM, product).await?;
-        Ok(Self {
+        Ok(Self::of(hub, client, folder.clone(), cluster))
+    }
+
+    /// The same of what runs and serves a product already.
+    pub fn of(hub: Hub, client: Client, folder: PathBuf, cluster: Option<Cluster>) -> Self {
+        Self {
             hub,
             client,
-            folder: folder.to_owned(),
+            folder,
+            cluster,
             sent: Vec::new(),
             next_subject: 0,
-        })
+            next_probe: FIRST_PROBE,
+        }
     }
 
     /// Starts a source: units of one event, each sent until it is answered, and units of two that
@@ -105,6 +125,17 @@ impl Scene {
         let published = load::publish(&clients, subjects, versions).await?;
         self.sent.extend(acknowledged(published));
         Ok(())
+    }
+
+    /// Publishes the first version of a new subject until it is acknowledged; its id.
+    pub async fn probe(&mut self, client: &Client) -> Result<String> {
+        let own = self.next_probe;
+        self.next_probe += 1;
+        let published = load::publish(std::slice::from_ref(client), own..own + 1, 1..=1).await?;
+        let sent: Vec<Sent> = acknowledged(published).collect();
+        let id = sent.first().context("no probe")?.id.clone();
+        self.sent.extend(sent);
+        Ok(id)
     }
 
     /// Publishes one event once.

@@ -115,6 +115,14 @@ impl Kafka {
         node.process.kill()
     }
 
+    /// Ends one node in order: it hands its leaderships over first.
+    pub fn stop(&mut self, index: usize) -> Result<()> {
+        let node = self.node(index)?;
+        node.guard = None;
+        node.process.stop()?;
+        Ok(())
+    }
+
     /// Freezes or wakes one node.
     pub fn signal(&mut self, index: usize, signal: Signal) -> Result<()> {
         self.node(index)?.process.signal(signal)

@@ -116,6 +116,14 @@ impl Postgres {
         Ok(())
     }
 
+    /// An immediate shutdown: no checkpoint, every session is cut, recovery at the next start.
+    pub fn stop_at_once(&mut self) -> Result<()> {
+        self.guard = None;
+        self.server.signal(Signal::Quit)?;
+        self.server.wait(START_TIMEOUT)?;
+        Ok(())
+    }
+
     /// Starts the server again on the same data and port, after it was killed or stopped.
     pub fn restart(&mut self) -> Result<()> {
         self.stop()?;

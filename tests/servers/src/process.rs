@@ -22,6 +22,8 @@ pub enum Signal {
     Terminate,
     /// Interrupts it as the keyboard does (SIGINT).
     Interrupt,
+    /// Ends a server without its shutdown (SIGQUIT).
+    Quit,
     /// Freezes it (SIGSTOP).
     Freeze,
     /// Wakes it (SIGCONT).
@@ -33,6 +35,7 @@ impl Signal {
         match self {
             Self::Terminate => "TERM",
             Self::Interrupt => "INT",
+            Self::Quit => "QUIT",
             Self::Freeze => "STOP",
             Self::Wake => "CONT",
         }

@@ -22,6 +22,7 @@ was wrong afterwards. A failed row keeps its folder.\n\nExamples:
   cargo xtask faults --list
   cargo xtask faults A1 --count 200 --seed 7
   cargo xtask faults A6 --minutes 30
+  cargo xtask faults A6 --cluster --minutes 30
   cargo xtask faults kill --count 1000 --town tests/town_7
   cargo xtask faults --all --counts A1=20,B6=100 --report docs/faults"
 )]
@@ -50,6 +51,9 @@ struct Cli {
     /// List the rows
     #[arg(long)]
     list: bool,
+    /// Several instances over Kafka and PostgreSQL instead of the embedded hub
+    #[arg(long)]
+    cluster: bool,
     /// Folder with another town's files, for rows that play one
     #[arg(long, value_name = "DIR")]
     town: Option<PathBuf>,
@@ -81,19 +85,15 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<bool> {
     if cli.list {
-        for row in row::all() {
+        for row in rows(cli) {
             println!("{:4} {}\n     {}", row.name, row.what, row.accept);
         }
         return Ok(true);
     }
     let rows = match cli.row.as_deref() {
-        None => row::all(),
-        Some("kill") => row::find("A6").into_iter().collect(),
-        Some(name) => row::find(name).into_iter().collect(),
+        None => rows(cli),
+        Some(name) => vec![one_row(cli, name)?],
     };
-    if rows.is_empty() {
-        bail!("no such row; `cargo xtask faults --list` names them");
-    }
     let seed = cli.seed.unwrap_or_else(|| u64::from(std::process::id()));
     let mut ran = Vec::new();
     for row in rows {
@@ -109,12 +109,37 @@ fn run(cli: &Cli) -> Result<bool> {
     }
     let text = report_text(&ran, seed);
     if let Some(folder) = &cli.report {
-        println!("written to {}", write_report(folder, &text)?.display());
+        let kind = if cli.cluster {
+            "cluster-faults"
+        } else {
+            "faults"
+        };
+        println!(
+            "written to {}",
+            write_report(folder, kind, &text)?.display()
+        );
     }
     for line in impossible(&ran) {
         println!("THIS MACHINE CANNOT {line}");
     }
     Ok(ran.iter().all(|ran| ran.report.passed()))
+}
+
+fn rows(cli: &Cli) -> Vec<Row> {
+    match cli.cluster {
+        true => row::all_on_cluster(),
+        false => row::all(),
+    }
+}
+
+fn one_row(cli: &Cli, name: &str) -> Result<Row> {
+    let name = if name == "kill" { "A6" } else { name };
+    match cli.cluster {
+        true => row::find_on_cluster(name),
+        false => row::find(name).with_context(|| {
+            format!("no row {name}; `cargo xtask faults --list` names them, with `--cluster` those of a cluster")
+        }),
+    }
 }
 
 /// Runs a row in a folder of its own; a row that fails to run is one that failed.
@@ -137,6 +162,7 @@ fn run_row(cli: &Cli, row: Row, seed: u64) -> Result<RowReport> {
     let ctx = Ctx {
         minutes: cli.minutes,
         measured: true,
+        cluster: cli.cluster,
         town: town.transpose().context("--town")?,
         interval: Duration::from_millis(cli.interval.max(50)),
         ..Ctx::new(&folder, count_of(cli, row), seed)
@@ -157,7 +183,7 @@ fn run_row(cli: &Cli, row: Row, seed: u64) -> Result<RowReport> {
 /// `A1=20`.
 fn row_and_count(text: &str) -> Result<(String, u32)> {
     let (name, count) = text.split_once('=').context("say ROW=N, such as A1=20")?;
-    let row = row::find(name).with_context(|| format!("there is no row {name}"))?;
+    let row = row::find(name).map_or_else(|| row::find_on_cluster(name), Ok)?;
     let count = count
         .parse()
         .with_context(|| format!("`{count}` is no count"))?;
@@ -220,10 +246,10 @@ fn now() -> String {
     prost_types::Timestamp::from(SystemTime::now()).to_string()
 }
 
-fn write_report(folder: &Path, text: &str) -> Result<PathBuf> {
+fn write_report(folder: &Path, kind: &str, text: &str) -> Result<PathBuf> {
     std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let day: String = now().chars().take(10).collect();
-    let path = folder.join(format!("faults-{day}.md"));
+    let path = folder.join(format!("{kind}-{day}.md"));
     std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     Ok(path)
 }

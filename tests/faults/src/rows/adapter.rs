@@ -81,7 +81,7 @@ impl Served {
 
     /// The same with the adapter under another command.
     pub async fn start_as(ctx: &Ctx, timeout_ms: u64, command: Command) -> Result<Self> {
-        let scene = Scene::start(&ctx.folder, PRODUCT).await?;
+        let scene = Scene::start(ctx, PRODUCT).await?;
         let stub = Stub::start().await?;
         let settings = vec![
             format!("address={}", stub.url()),

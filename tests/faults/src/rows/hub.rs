@@ -75,7 +75,7 @@ pub const ROWS: &[Row] = &[
 ];
 
 async fn dies_at_points(ctx: Ctx) -> Result<RowReport> {
-    let mut scene = Scene::start(&ctx.folder, PRODUCT).await?;
+    let mut scene = Scene::start(&ctx, PRODUCT).await?;
     let taker = Taker::start(scene.client.clone(), SYSTEM, PRODUCT);
     let mut dice = Dice::new(ctx.seed);
     let mut deaths = 0;
@@ -117,7 +117,7 @@ async fn dies_while_opening(ctx: Ctx) -> Result<RowReport> {
     for place in OPENINGS {
         deaths += dies_once(&ctx, place, &[])?;
     }
-    let mut scene = Scene::start(&ctx.folder, PRODUCT).await?;
+    let mut scene = Scene::start(&ctx, PRODUCT).await?;
     let taker = Taker::start(scene.client.clone(), SYSTEM, PRODUCT);
     for _ in 0..ctx.count {
         let source = scene.source();
@@ -188,7 +188,7 @@ async fn newer_file_is_refused(ctx: &Ctx, file: &str) -> Result<()> {
 }
 
 async fn ends_in_order(ctx: Ctx) -> Result<RowReport> {
-    let mut scene = Scene::start(&ctx.folder, PRODUCT).await?;
+    let mut scene = Scene::start(&ctx, PRODUCT).await?;
     let taker = Taker::start(scene.client.clone(), SYSTEM, PRODUCT);
     let mut violations = Vec::new();
     for _ in 0..ctx.count {

@@ -1,0 +1,201 @@
+//! A6, A8, C11, E2 of a cluster: instances, brokers and the database die, freeze and come back.
+//! Acts on one stand: alone by the command, several in a row in the test run.
+//! Must never leave a server dead at the end of an act.
+//! Read next: `../stand.rs`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use musubi_e2e::process::Signal;
+
+use crate::dice::Dice;
+use crate::row::{Ctx, Row, RowReport, Running};
+use crate::scene::{PRODUCT, SYSTEM};
+use crate::stand::{Act, Harm, Stand};
+
+/// After an instance or a broker is lost, the next delivery comes within this time.
+const TAKEN_OVER: Duration = Duration::from_secs(15);
+/// After the database was restarted.
+const DATABASE_BACK: Duration = Duration::from_secs(10);
+/// Brokers and instances of a stand.
+const BROKERS: usize = 3;
+const INSTANCES: usize = 2;
+
+/// The rows.
+pub const ROWS: &[Row] = &[
+    Row {
+        name: "A6",
+        what: "SIGKILL of instances, brokers, database and receivers at random moments",
+        accept: "I1–I6: 0",
+        count: 1_000,
+        run: |ctx| alone(ctx, "A6"),
+    },
+    Row {
+        name: "A8",
+        what: "the owning instance freezes past its lease under load, another takes over, it wakes",
+        accept: "what it does late has no effect; I1–I6: 0",
+        count: 5,
+        run: |ctx| alone(ctx, "A8"),
+    },
+    Row {
+        name: "C11",
+        what: "the database is restarted, fast and immediate",
+        accept: "I1–I6: 0; next delivery within 10 s",
+        count: 20,
+        run: |ctx| alone(ctx, "C11"),
+    },
+    Row {
+        name: "E2",
+        what: "each of three brokers is killed and comes back, leader and controller among them",
+        accept: "I1–I6: 0; next delivery within 15 s",
+        count: 3,
+        run: |ctx| alone(ctx, "E2"),
+    },
+];
+
+/// Acts by the name of their row.
+const ACTS: &[(&str, Act)] = &[
+    ("A6", |stand, ctx| Box::pin(random_kills(stand, ctx))),
+    ("A8", |stand, ctx| Box::pin(owner_freezes(stand, ctx))),
+    ("C11", |stand, ctx| Box::pin(database_restarts(stand, ctx))),
+    ("E2", |stand, ctx| Box::pin(brokers_die(stand, ctx))),
+];
+
+fn alone(ctx: Ctx, name: &'static str) -> Running {
+    Box::pin(async move {
+        let mut stand = Stand::start(&ctx, BROKERS, INSTANCES).await?;
+        stand.play(&ctx, act(name)?).await
+    })
+}
+
+fn act(name: &str) -> Result<Act> {
+    let mut acts = ACTS.iter();
+    let found = acts.find(|(own, _)| *own == name);
+    Ok(found.with_context(|| format!("no act {name}"))?.1)
+}
+
+/// Plays rows one after the other on one stand, each so often.
+///
+/// # Errors
+/// When one cannot be played.
+pub async fn together(ctx: Ctx, rows: &[(&str, u32)]) -> Result<Vec<(String, RowReport)>> {
+    let mut stand = Stand::start(&ctx, BROKERS, INSTANCES).await?;
+    let mut reports = Vec::new();
+    for (name, count) in rows {
+        let ctx = Ctx {
+            count: *count,
+            ..ctx.clone()
+        };
+        let played = stand.play(&ctx, act(name)?).await;
+        let report = played.with_context(|| format!("{name}, seed {}", ctx.seed))?;
+        println!("{name} {}\n{report:#?}", report.line());
+        reports.push(((*name).to_owned(), report));
+    }
+    Ok(reports)
+}
+
+async fn brokers_die(stand: &mut Stand, ctx: &Ctx) -> Result<Harm> {
+    let mut harm = Harm::default();
+    for _ in 0..ctx.count {
+        for broker in 0..BROKERS {
+            let source = stand.scene.source();
+            stand.cluster()?.kafka.kill(broker)?;
+            harm.add(stand.next_delivery().await?);
+            stand.cluster()?.kafka.restart(broker)?;
+            stand.scene.end(source).await?;
+            stand.whole().await?;
+        }
+    }
+    harm.judge_times(ctx, "E2", TAKEN_OVER);
+    Ok(harm)
+}
+
+async fn database_restarts(stand: &mut Stand, ctx: &Ctx) -> Result<Harm> {
+    let mut harm = Harm::default();
+    for round in 0..ctx.count {
+        let source = stand.scene.source();
+        let postgres = &mut stand.cluster()?.postgres;
+        if round % 2 == 0 {
+            postgres.stop_at_once()?;
+        }
+        // A fast shutdown when it still runs.
+        postgres.restart()?;
+        harm.add(stand.next_delivery().await?);
+        stand.scene.end(source).await?;
+    }
+    harm.judge_times(ctx, "C11", DATABASE_BACK);
+    Ok(harm)
+}
+
+async fn owner_freezes(stand: &mut Stand, ctx: &Ctx) -> Result<Harm> {
+    let mut harm = Harm::default();
+    for _ in 0..ctx.count {
+        let source = stand.scene.source();
+        stand.next_delivery().await?;
+        let frozen = stand.owner().await?;
+        let rest = stand.client_without(frozen)?;
+        stand.instance(frozen)?.process().signal(Signal::Freeze)?;
+        // The first receiver stays where it is, at the frozen instance, and would take what comes.
+        let second = stand.taker.beside(rest.clone(), SYSTEM, PRODUCT);
+        harm.add(stand.next_delivery_from(&rest).await?);
+        let before = stand.taker.journal().repeated;
+        stand.instance(frozen)?.process().signal(Signal::Wake)?;
+        stand.next_delivery_from(&rest).await?;
+        drop(second);
+        stand.scene.end(source).await?;
+        let late = stand.taker.journal().repeated - before;
+        harm.notes
+            .push(format!("A8: {late} deliveries came again, without effect"));
+    }
+    harm.judge_times(ctx, "A8", TAKEN_OVER);
+    Ok(harm)
+}
+
+/// One at a time is dead: brokers have their majority, and an instance is left.
+async fn random_kills(stand: &mut Stand, ctx: &Ctx) -> Result<Harm> {
+    let mut harm = Harm::default();
+    let mut dice = Dice::new(ctx.seed);
+    let started = std::time::Instant::now();
+    let mut source = stand.scene.source();
+    while goes_on(ctx, harm.injected, started.elapsed()) {
+        let spread = u64::try_from(ctx.interval.as_millis())?;
+        tokio::time::sleep(Duration::from_millis(spread / 2 + dice.below(spread))).await;
+        match dice.below(6) {
+            0 | 1 => {
+                let place = usize::try_from(dice.below(stand.instances() as u64))?;
+                let hub = stand.instance(place)?;
+                hub.process().kill()?;
+                hub.restart().await?;
+            }
+            2 => {
+                let broker = usize::try_from(dice.below(BROKERS as u64))?;
+                stand.cluster()?.kafka.kill(broker)?;
+                stand.cluster()?.kafka.restart(broker)?;
+            }
+            3 => {
+                let postgres = &mut stand.cluster()?.postgres;
+                postgres.kill()?;
+                postgres.restart()?;
+            }
+            _ => {
+                let client = stand.scene.client.clone();
+                stand.taker.replace(client, SYSTEM, PRODUCT);
+            }
+        }
+        harm.injected += 1;
+        if harm.injected % 50 == 0 {
+            stand.scene.end(source).await?;
+            source = stand.scene.source();
+        }
+    }
+    stand.next_delivery().await?;
+    stand.scene.end(source).await?;
+    Ok(harm)
+}
+
+fn goes_on(ctx: &Ctx, injected: u64, elapsed: Duration) -> bool {
+    match ctx.minutes {
+        Some(minutes) => elapsed < Duration::from_secs(60 * minutes),
+        None => injected < u64::from(ctx.count),
+    }
+}
