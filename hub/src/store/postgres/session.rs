@@ -94,12 +94,12 @@ impl Trouble {
 const DISK_FULL: &str = "53100";
 
 /// Codes of PostgreSQL that say nothing against the statement itself: connection exceptions,
-/// shutdown and start of the server, too many connections, a server that became a standby, and
-/// transactions that lost against others.
+/// shutdown and start of the server, too many connections, a server that became a standby, a
+/// transaction that was left alone for too long, and those that lost against others.
 fn passes(code: &str) -> bool {
     code.starts_with("08")
         || code.starts_with("57P")
-        || ["53300", "25006", "40001", "40P01", "55P03"].contains(&code)
+        || ["53300", "25006", "25P03", "40001", "40P01", "55P03"].contains(&code)
 }
 
 /// How often and how long one operation is tried.
