@@ -194,31 +194,45 @@ async fn whose(
     m: &Municipality,
     parts: &http::request::Parts,
 ) -> Result<Whose, Failure> {
-    let mut waits = None;
-    loop {
-        if hub.open_town(m).await.is_some() {
-            return Ok(Whose::Ours);
+    if let Some(whose) = whose_now(hub, cluster, m, parts).await? {
+        return Ok(whose);
+    }
+    let _place = cluster.waiting.enter(1)?;
+    // Only who has to do with a municipality makes it known.
+    caller(hub, parts)?.belongs_to(m)?;
+    let since = Instant::now();
+    let preparing = cluster.new_towns.prepare(m);
+    tokio::pin!(preparing);
+    let mut prepared = None;
+    while since.elapsed() < OWNER_WAIT {
+        tokio::select! {
+            made = &mut preparing, if prepared.is_none() => prepared = Some(made),
+            () = tokio::time::sleep(OWNER_LOOK) => {}
         }
-        if let Some(address) = cluster.elsewhere(m).await? {
-            return match parts.headers.contains_key(PASSED_ON) {
-                true => Err(Failure::not_owner(m, Some(address))),
-                false => Ok(Whose::At(address)),
-            };
+        if let Some(whose) = whose_now(hub, cluster, m, parts).await? {
+            return Ok(whose);
         }
-        let (since, _) = match &waits {
-            Some(waits) => waits,
-            None => {
-                let place = cluster.waiting.enter(1)?;
-                // Only who has to do with a municipality makes it known.
-                caller(hub, parts)?.belongs_to(m)?;
-                cluster.new_towns.prepare(m).await?;
-                waits.insert((Instant::now(), place))
-            }
-        };
-        if since.elapsed() >= OWNER_WAIT {
-            return Err(Failure::not_owner(m, None));
-        }
-        tokio::time::sleep(OWNER_LOOK).await;
+    }
+    // One that is there and changes hands needs no brokers for this; a new one does.
+    prepared.unwrap_or(Ok(()))?;
+    Err(Failure::not_owner(m, None))
+}
+
+async fn whose_now(
+    hub: &Hub,
+    cluster: &Cluster,
+    m: &Municipality,
+    parts: &http::request::Parts,
+) -> Result<Option<Whose>, Failure> {
+    if hub.open_town(m).await.is_some() {
+        return Ok(Some(Whose::Ours));
+    }
+    let Some(address) = cluster.elsewhere(m).await? else {
+        return Ok(None);
+    };
+    match parts.headers.contains_key(PASSED_ON) {
+        true => Err(Failure::not_owner(m, Some(address))),
+        false => Ok(Some(Whose::At(address))),
     }
 }
 
