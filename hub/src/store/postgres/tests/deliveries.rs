@@ -264,7 +264,7 @@ async fn connections_that_are_cut_lose_no_outcome_and_count_none_twice() {
     });
     let cut = cut_during(&working, &committed, &config.url, i64::MAX).await;
     working.await.unwrap();
-    assert!(cut > 10, "only {cut} connections were cut");
+    assert!(cut >= 3, "only {cut} connections were cut");
     let rows = store.subscriptions(&town()).await.unwrap();
     let counts = rows.iter().map(|row| row.tally.applied);
     let expected: Vec<u64> = [0].into_iter().chain([DELTAS; 4]).collect();
