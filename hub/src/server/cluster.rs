@@ -69,8 +69,7 @@ impl Cluster {
     /// When the store does not answer.
     pub async fn owner_of(&self, m: &Municipality) -> Result<Option<Owner>, StoreError> {
         let seen = lock(&self.seen).get(m).cloned();
-        if let Some((at, owner)) = seen.filter(|(at, _)| at.elapsed() < OWNER_SEEN) {
-            let _ = at;
+        if let Some((_, owner)) = seen.filter(|(at, _)| at.elapsed() < OWNER_SEEN) {
             return Ok(owner);
         }
         let owner = self.owners.owner_of(m).await?;

@@ -217,7 +217,7 @@ impl PgStore {
     /// Says which Kafka cluster the database belongs to: the first one to say so has it for ever.
     pub async fn belongs_to(&self, cluster: &str) -> Result<(), PgOpenError> {
         let found = retried!(self, "asking whose the database is", async {
-            let mut session = self.begin(super::Durability::Now).await?;
+            let mut session = self.begin().await?;
             let found = session
                 .scalar("UPDATE meta SET cluster = coalesce(cluster, $1) RETURNING cluster")
                 .bind(cluster)
@@ -237,7 +237,7 @@ impl PgStore {
     /// for ever.
     pub async fn uses_key(&self, check: &str) -> Result<(), PgOpenError> {
         let found = retried!(self, "asking for the key of the pseudonyms", async {
-            let mut session = self.begin(super::Durability::Now).await?;
+            let mut session = self.begin().await?;
             let found = session
                 .scalar("UPDATE meta SET key_check = coalesce(key_check, $1) RETURNING key_check")
                 .bind(check)

@@ -11,9 +11,7 @@ use super::PgStore;
 use super::rows::{number, parked_columns, parked_of};
 use super::session::{Session, Trouble, retried};
 use crate::event::{Municipality, Subject};
-use crate::store::{
-    ActRow, ActStore, Durability, NewAct, ParkedFilter, ParkedRow, StoreError, UnitKey,
-};
+use crate::store::{ActRow, ActStore, NewAct, ParkedFilter, ParkedRow, StoreError, UnitKey};
 
 /// What an act concerned is told only of an act that was not recorded before.
 const PUT: &str = "
@@ -101,7 +99,7 @@ const FIND: &str = concat!(
 impl ActStore for PgStore {
     async fn record_act(&self, m: &Municipality, act: NewAct) -> Result<(), StoreError> {
         retried!(self, "recording an act", async {
-            let mut session = self.write(m, Durability::Now).await?;
+            let mut session = self.write(m).await?;
             put_act(&mut session, m.as_str(), &act).await?;
             session.end().await
         })

@@ -15,8 +15,8 @@ use super::session::{Session, Trouble, retried};
 use crate::event::{Municipality, Stream};
 use crate::publish::source_rules::GAP;
 use crate::store::{
-    AlarmStore, Durability, Followed, HeldPile, NewAct, ParkedState, Pile, Piles, RhythmRow,
-    RhythmStore, StandingRow, StoreError,
+    AlarmStore, Followed, HeldPile, NewAct, ParkedState, Pile, Piles, RhythmRow, RhythmStore,
+    StandingRow, StoreError,
 };
 
 /// Follows placed events, inside an open transaction.
@@ -167,7 +167,7 @@ impl AlarmStore for PgStore {
         let sources: Vec<&str> = rows.iter().map(|row| row.source.as_str()).collect();
         let since: Vec<i64> = rows.iter().map(|row| row.since_ms).collect();
         retried!(self, "noting alarms", async {
-            let mut session = self.write(m, Durability::WithLog).await?;
+            let mut session = self.write(m).await?;
             session
                 .query("DELETE FROM alarm WHERE municipality = $1")
                 .bind(m.as_str())
@@ -226,7 +226,7 @@ impl AlarmStore for PgStore {
 
     async fn unfollow(&self, m: &Municipality, ids: &[String]) -> Result<(), StoreError> {
         retried!(self, "ending to follow events", async {
-            let mut session = self.write(m, Durability::WithLog).await?;
+            let mut session = self.write(m).await?;
             session
                 .query("DELETE FROM followed WHERE municipality = $1 AND id = ANY ($2)")
                 .bind(m.as_str())
@@ -268,7 +268,7 @@ impl RhythmStore for PgStore {
         act: NewAct,
     ) -> Result<(), StoreError> {
         retried!(self, "setting a rhythm", async {
-            let mut session = self.write(m, Durability::Now).await?;
+            let mut session = self.write(m).await?;
             let set = session.query(match row.rhythm_ms {
                 0 => "DELETE FROM rhythm WHERE municipality = $1 AND source = $2",
                 _ => {
@@ -291,7 +291,7 @@ impl RhythmStore for PgStore {
         let sources: Vec<&str> = times.iter().map(|(source, _)| source.as_str()).collect();
         let at: Vec<i64> = times.iter().map(|(_, at_ms)| *at_ms).collect();
         retried!(self, "noting which sources were heard", async {
-            let mut session = self.write(m, Durability::WithLog).await?;
+            let mut session = self.write(m).await?;
             session
                 .query(
                     "UPDATE rhythm r SET heard_ms = greatest(r.heard_ms, t.at_ms)

@@ -22,8 +22,8 @@ use super::session::{Session, Trouble, retried};
 use crate::event::{Municipality, Position, Subject};
 use crate::store::delivery::stored::{pair, settings_of, town};
 use crate::store::{
-    BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, Durability, HistoryRow,
-    OutcomeTally, ParkedRow, Pause, RunRow, StoreError, SubscriptionRow, UnitKey,
+    BindingRow, BindingState, Cursor, DeliveryDelta, DeliveryStore, HistoryRow, OutcomeTally,
+    ParkedRow, Pause, RunRow, StoreError, SubscriptionRow, UnitKey,
 };
 
 fn binding_of(row: &PgRow) -> BindingRow {
@@ -262,7 +262,7 @@ impl DeliveryStore for PgStore {
 
     async fn put_subscription(&self, row: SubscriptionRow) -> Result<(), StoreError> {
         retried!(self, "writing a subscription", async {
-            let mut session = self.write(&row.municipality, Durability::Now).await?;
+            let mut session = self.write(&row.municipality).await?;
             put_subscription(&mut session, &row).await?;
             session.end().await
         })
@@ -271,7 +271,7 @@ impl DeliveryStore for PgStore {
     async fn finish_filling(&self, filling: &str, into: &str) -> Result<(), StoreError> {
         let m = municipality_of(filling)?;
         retried!(self, "finishing a filling subscription", async {
-            let mut session = self.write(&m, Durability::Now).await?;
+            let mut session = self.write(&m).await?;
             for statement in FINISH {
                 let step = session.query(statement).bind(filling).bind(into);
                 step.execute(&mut *session).await?;
@@ -454,7 +454,7 @@ impl DeliveryStore for PgStore {
         text: &str,
     ) -> Result<(), StoreError> {
         retried!(self, "writing grants", async {
-            let mut session = self.write(m, Durability::Now).await?;
+            let mut session = self.write(m).await?;
             session
                 .query(
                     "INSERT INTO granted (municipality, live_position, bulk_position, text)

@@ -11,7 +11,7 @@ use super::rows::{number, position};
 use super::session::{Trouble, retried};
 use crate::event::{Municipality, Stream};
 use crate::log::fences::{Fence, FenceBook};
-use crate::store::{Durability, StoreError};
+use crate::store::StoreError;
 
 #[async_trait]
 impl FenceBook for PgStore {
@@ -45,7 +45,7 @@ impl FenceBook for PgStore {
         fence: Fence,
     ) -> Result<(), StoreError> {
         retried!(self, "writing a fence of the log", async {
-            let mut session = self.write(m, Durability::Now).await?;
+            let mut session = self.write(m).await?;
             session
                 .query(
                     "INSERT INTO fences (municipality, stream, epoch, number, position, ends)
@@ -73,7 +73,7 @@ impl FenceBook for PgStore {
         number: u64,
     ) -> Result<(), StoreError> {
         retried!(self, "forgetting a fence of the log", async {
-            let mut session = self.write(m, Durability::WithLog).await?;
+            let mut session = self.write(m).await?;
             session
                 .query(
                     "DELETE FROM fences

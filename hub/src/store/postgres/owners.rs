@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::session::{Session, Trouble, retried};
 use super::{Identity, PgStore};
 use crate::event::Municipality;
-use crate::store::{Durability, Owner, Owners, StoreError};
+use crate::store::{Owner, Owners, StoreError};
 
 /// What this store owns, as it knows it.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl PgStore {
             return Ok(());
         }
         retried!(self, "making the instance known", async {
-            let mut session = self.begin(Durability::Now).await?;
+            let mut session = self.begin().await?;
             let forget = session.query(FORGET);
             forget.execute(&mut *session).await?;
             self.prolong(&mut session).await?;
@@ -124,7 +124,7 @@ impl PgStore {
 
     async fn take(&self, m: &Municipality) -> Result<u64, StoreError> {
         retried!(self, "taking ownership", async {
-            let mut session = self.begin(Durability::Now).await?;
+            let mut session = self.begin().await?;
             let epoch: i64 = match self.owned.identity {
                 None => {
                     let raise = session.scalar(RAISE).bind(m.as_str());
@@ -155,7 +155,7 @@ impl PgStore {
 
     async fn give_back(&self, code: &str, epoch: i64) -> Result<(), StoreError> {
         retried!(self, "giving a municipality back", async {
-            let mut session = self.begin(Durability::Now).await?;
+            let mut session = self.begin().await?;
             session
                 .query("UPDATE owners SET holder = NULL WHERE municipality = $1 AND epoch = $2")
                 .bind(code)
@@ -214,7 +214,7 @@ impl Owners for PgStore {
         // What is taken from now on is not lost because this did not see it yet.
         let mine = self.owned.epochs().clone();
         let held: HashMap<String, i64> = retried!(self, "prolonging leases", async {
-            let mut session = self.begin(Durability::Now).await?;
+            let mut session = self.begin().await?;
             self.prolong(&mut session).await?;
             // Behind the lock on the holder's row: whoever took something over has committed it.
             let rows = session

@@ -19,10 +19,9 @@ use super::PgStore;
 use super::rows::{number, position};
 use super::session::{Trouble, retried};
 use crate::event::{Municipality, Position, Stream, Subject};
-use crate::store::publish::claim_durability;
 use crate::store::{
-    CaptureState, Claim, Durability, HeldFilter, HeldRow, IndexedEvent, Known, PublishDelta,
-    PublishStore, SnapshotMark, StoreError,
+    CaptureState, Claim, HeldFilter, HeldRow, IndexedEvent, Known, PublishDelta, PublishStore,
+    SnapshotMark, StoreError,
 };
 
 fn place_of(stream: Option<i64>, at: Option<i64>) -> Option<(Stream, Position)> {
@@ -131,7 +130,7 @@ impl PublishStore for PgStore {
         claims: &[Claim],
     ) -> Result<(), StoreError> {
         retried!(self, "claiming event ids", async {
-            let mut session = self.write(m, claim_durability(claims)).await?;
+            let mut session = self.write(m).await?;
             claim(&mut session, m, source, claims).await?;
             session.end().await
         })
@@ -188,7 +187,7 @@ impl PublishStore for PgStore {
     ) -> Result<Vec<String>, StoreError> {
         let name = Uuid::now_v7().to_string();
         retried!(self, "committing a publish", async {
-            let mut session = self.write(m, delta.durability()).await?;
+            let mut session = self.write(m).await?;
             let held = apply(&mut session, m, &delta, &name).await?;
             session.end().await?;
             Ok::<_, Trouble>(held)
@@ -317,7 +316,7 @@ impl PublishStore for PgStore {
         product: &str,
     ) -> Result<u64, StoreError> {
         retried!(self, "binding a source", async {
-            let mut session = self.write(m, Durability::Now).await?;
+            let mut session = self.write(m).await?;
             let epoch: i64 = session
                 .scalar(
                     "INSERT INTO capture (municipality, source, epoch, product)

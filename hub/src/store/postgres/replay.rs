@@ -18,7 +18,7 @@ use crate::store::delivery::stored::town;
 use crate::store::replay::{
     HadEvent, ReplayAt, ReplayProgress, ReplayRow, ReplayState, ReplayStore, Selected, Selection,
 };
-use crate::store::{Durability, NewAct, StoreError};
+use crate::store::{NewAct, StoreError};
 
 /// An event with the last of its outcomes at this subscription, as a unit had it.
 const HAD: &str = "SELECT * FROM (SELECT DISTINCT ON (h.stream, h.sequence, e.id)
@@ -263,7 +263,7 @@ impl ReplayStore for PgStore {
     async fn start_replay(&self, row: ReplayRow, act: NewAct) -> Result<bool, StoreError> {
         let m = municipality_of(&row.subscription)?;
         retried!(self, "starting a replay", async {
-            let mut session = self.write(&m, Durability::Now).await?;
+            let mut session = self.write(&m).await?;
             let started = put(&mut session, &row).await?;
             if started {
                 put_act(&mut session, m.as_str(), &act).await?;
@@ -280,15 +280,11 @@ impl ReplayStore for PgStore {
         act: Option<NewAct>,
     ) -> Result<bool, StoreError> {
         // A page that is taken back is delivered once more, under the same keys.
-        let durability = match progress.state {
-            ReplayState::Running => Durability::WithLog,
-            ReplayState::Done | ReplayState::Stopped => Durability::Now,
-        };
         let Some(m) = self.town_of_replay(id).await? else {
             return Ok(false);
         };
         retried!(self, "writing the progress of a replay", async {
-            let mut session = self.write(&m, durability).await?;
+            let mut session = self.write(&m).await?;
             let mut moved = put_progress(&mut session, id, &progress).await?;
             if !moved {
                 moved = ended_so(&mut session, id, &progress, act.as_ref()).await?;

@@ -10,8 +10,8 @@ use super::PgStore;
 use super::session::{Trouble, retried};
 use crate::event::{Municipality, Position, Stream};
 use crate::limits::RETENTION_BATCH;
+use crate::store::StoreError;
 use crate::store::retention::{Forgotten, RetentionStore};
-use crate::store::{Durability, StoreError};
 
 /// A page of what is old in the history: forgets what nothing keeps; tells how much that was, how
 /// long the page was, and its end.
@@ -54,7 +54,7 @@ impl RetentionStore for PgStore {
         first: Position,
     ) -> Result<(), StoreError> {
         retried!(self, "noting where the log begins", async {
-            let mut session = self.write(m, Durability::Now).await?;
+            let mut session = self.write(m).await?;
             session
                 .query(
                     "INSERT INTO kept (municipality, stream, first) VALUES ($1, $2, $3)
@@ -87,7 +87,7 @@ impl RetentionStore for PgStore {
     async fn forget_history(&self, before_ms: i64, after: u64) -> Result<Forgotten, StoreError> {
         let forgotten = retried!(self, "forgetting old outcomes", async {
             // A power cut may take it back: the next pass forgets it again.
-            let mut session = self.begin(Durability::WithLog).await?;
+            let mut session = self.begin().await?;
             let row = session
                 .query(FORGET)
                 .bind(after.cast_signed())
@@ -111,7 +111,7 @@ impl RetentionStore for PgStore {
 
     async fn forget_held(&self, before_ms: i64) -> Result<u64, StoreError> {
         retried!(self, "forgetting closed held units", async {
-            let mut session = self.begin(Durability::WithLog).await?;
+            let mut session = self.begin().await?;
             let forgotten = session
                 .query(FORGET_HELD)
                 .bind(before_ms)
@@ -128,7 +128,7 @@ impl PgStore {
     /// Drops the months that ended before a time and hold nothing any more.
     async fn drop_empty_months(&self, before_ms: i64) -> Result<(), StoreError> {
         retried!(self, "dropping empty months of the history", async {
-            let mut session = self.begin(Durability::WithLog).await?;
+            let mut session = self.begin().await?;
             let dropped: i64 = session
                 .scalar("SELECT history_drop_empty($1)")
                 .bind(before_ms)

@@ -22,7 +22,7 @@ use super::PgStore;
 use super::pool::{Pool, Taken};
 use crate::event::Municipality;
 use crate::limits::{STORE_ANSWER_WITHIN, STORE_RETRY_BASE, STORE_RETRY_MAX, STORE_RETRY_WITHIN};
-use crate::store::{Durability, StoreError};
+use crate::store::StoreError;
 
 /// Reading committed rows is what the fence rests on, whatever the database's default is.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
@@ -260,54 +260,43 @@ impl PgStore {
     }
 
     /// A transaction without a fence: for what belongs to no municipality, and for the owners.
-    pub(super) async fn begin(&self, durability: Durability) -> Result<Session<'_>, Trouble> {
-        let (session, _) = self.begin_with(durability, "").await?;
+    pub(super) async fn begin(&self) -> Result<Session<'_>, Trouble> {
+        let (session, _) = self.begin_with("").await?;
         Ok(session)
     }
 
     /// The same for statements over arrays, of which each keeps one plan: planned for the length of
     /// each array they would cost more to plan than to run. The plan follows the indexes, whatever
     /// size the tables had when it was made.
-    pub(super) async fn begin_planned(
-        &self,
-        durability: Durability,
-    ) -> Result<Session<'_>, Trouble> {
+    pub(super) async fn begin_planned(&self) -> Result<Session<'_>, Trouble> {
         let keep = "; SET LOCAL plan_cache_mode TO force_generic_plan; \
              SET LOCAL enable_seqscan TO off; SET LOCAL enable_hashjoin TO off; \
              SET LOCAL enable_mergejoin TO off";
-        let (session, _) = self.begin_with(durability, keep).await?;
+        let (session, _) = self.begin_with(keep).await?;
         Ok(session)
     }
 
     /// A transaction for a municipality, fenced by the epoch under which this store owns it.
-    pub(super) async fn write(
-        &self,
-        m: &Municipality,
-        durability: Durability,
-    ) -> Result<Session<'_>, Trouble> {
+    pub(super) async fn write(&self, m: &Municipality) -> Result<Session<'_>, Trouble> {
         let Some(epoch) = self.owned.epoch_to_write_under(m)? else {
-            return self.begin(durability).await;
+            return self.begin().await;
         };
         let fence = format!(
             "; SELECT 1 FROM owners WHERE municipality = '{m}' AND epoch = {epoch} FOR SHARE"
         );
-        let (session, found) = self.begin_with(durability, &fence).await?;
+        let (session, found) = self.begin_with(&fence).await?;
         if found == 0 {
             return Err(Trouble::fenced(m.as_str()));
         }
         Ok(session)
     }
 
+    /// Every commit waits for as much as the database is set to, whatever its `Durability`: a store
+    /// that may take back its last commits must end together with its hub, which reads the log's
+    /// tail when it starts, and this database may end alone.
+    ///
     /// Begins with one round trip; returns the rows that a further statement in it gave.
-    async fn begin_with(
-        &self,
-        durability: Durability,
-        further: &str,
-    ) -> Result<(Session<'_>, usize), Trouble> {
-        // A store that may take back its last commits must end together with its hub: the hub
-        // reads the log's tail when it starts. This database may end alone, and the hub goes on
-        // without what it took back; so every commit waits for as much as the database is set to.
-        let (Durability::Now | Durability::WithLog) = durability;
+    async fn begin_with(&self, further: &str) -> Result<(Session<'_>, usize), Trouble> {
         let statements = format!("{BEGIN}{PATIENCE}{further}");
         let mut session = self.session().await?;
         session.in_transaction = true;

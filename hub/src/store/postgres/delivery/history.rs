@@ -12,7 +12,7 @@ use crate::event::Municipality;
 use crate::store::postgres::PgStore;
 use crate::store::postgres::rows::key_of;
 use crate::store::postgres::session::{Trouble, retried};
-use crate::store::{DeliveryDelta, Durability, HistoryRow, StoreError};
+use crate::store::{DeliveryDelta, HistoryRow, StoreError};
 
 /// PostgreSQL's code for a row that no table of the history takes.
 const NO_MONTH: &str = "23514";
@@ -51,7 +51,7 @@ impl PgStore {
     /// Sees to it that the months are there that deltas write into, each with the one behind it.
     pub(super) async fn make_months(&self, deltas: &[&DeliveryDelta]) -> Result<(), Trouble> {
         while let Some(at_ms) = self.months.unknown(deltas) {
-            let mut session = self.begin(Durability::Now).await?;
+            let mut session = self.begin().await?;
             let row = session
                 .query("SELECT m.from_ms, m.to_ms, history_month(m.to_ms) FROM history_month($1) m")
                 .bind(at_ms)

@@ -35,12 +35,12 @@ impl WriteDeltas for Turn<'_> {
     async fn write(
         &mut self,
         deltas: &[&DeliveryDelta],
-        durability: Durability,
+        _: Durability,
     ) -> Result<HashSet<String>, Unwritten> {
         let mut tries = Tries::new(&self.store.pool, ACTION);
         let mut months_are_there = false;
         loop {
-            let written = tries.one(self.store.write_deltas(deltas, durability));
+            let written = tries.one(self.store.write_deltas(deltas));
             let trouble = match written.await {
                 Ok(owned) => return Ok(owned),
                 Err(trouble) => trouble,
@@ -62,13 +62,9 @@ impl WriteDeltas for Turn<'_> {
 
 impl PgStore {
     /// Writes what the fence lets pass; says which subscriptions those are.
-    async fn write_deltas(
-        &self,
-        deltas: &[&DeliveryDelta],
-        durability: Durability,
-    ) -> Result<HashSet<String>, Trouble> {
+    async fn write_deltas(&self, deltas: &[&DeliveryDelta]) -> Result<HashSet<String>, Trouble> {
         self.make_months(deltas).await?;
-        let mut session = self.begin_planned(durability).await?;
+        let mut session = self.begin_planned().await?;
         let passed = pass(&mut session, deltas).await?;
         let new = |delta: &&DeliveryDelta| passed.get(&delta.subscription) == Some(&true);
         let new: Vec<&DeliveryDelta> = deltas.iter().copied().filter(new).collect();

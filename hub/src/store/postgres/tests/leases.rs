@@ -9,9 +9,9 @@ use std::time::Instant;
 use super::*;
 use crate::log::fences::{Fence, FenceBook};
 use crate::store::{
-    ActStore, AlarmStore, Cursor, DeliveryDelta, DeliveryStore, Durability, NewAct, OutcomeTally,
-    Owners, PublishStore, ReplayProgress, ReplayRow, ReplayState, ReplayStore, RetentionStore,
-    RhythmRow, RhythmStore, Selection, StoreError, SubscriptionRow,
+    ActStore, AlarmStore, Cursor, DeliveryDelta, DeliveryStore, NewAct, OutcomeTally, Owners,
+    PublishStore, ReplayProgress, ReplayRow, ReplayState, ReplayStore, RetentionStore, RhythmRow,
+    RhythmStore, Selection, StoreError, SubscriptionRow,
 };
 
 #[tokio::test]
@@ -96,13 +96,13 @@ async fn whoever_takes_over_waits_for_a_write_and_for_a_renewal_under_way() {
         tokio::spawn(async move { second.own_town(&town()).await })
     };
 
-    let write = first.write(&town(), Durability::Now).await.unwrap();
+    let write = first.write(&town()).await.unwrap();
     let taken = taking_over();
     until_one_waits(&url).await;
     assert!(!taken.is_finished());
     write.end().await.unwrap();
     assert_eq!(taken.await.unwrap().unwrap(), 2);
-    first.write(&town(), Durability::Now).await.unwrap_err();
+    first.write(&town()).await.unwrap_err();
 
     // The lease is over; a renewal that comes before the takeover holds it.
     let first = instance(&url, "a:1", LONG).await;
@@ -110,7 +110,7 @@ async fn whoever_takes_over_waits_for_a_write_and_for_a_renewal_under_way() {
     let mut connection = beside(&url).await;
     let ended = "UPDATE holders SET lease_until = now() - interval '1 hour'";
     sqlx::query(ended).execute(&mut connection).await.unwrap();
-    let mut renewal = first.begin(Durability::Now).await.unwrap();
+    let mut renewal = first.begin().await.unwrap();
     first.prolong(&mut renewal).await.unwrap();
     let taken = taking_over();
     until_one_waits(&url).await;

@@ -145,8 +145,8 @@ async fn commit_many(store: &PgStore, enough: &AtomicBool, committed: &AtomicU64
 
 /// Cuts all connections of the store after each commit, until so many were cut or the work is
 /// done; returns how many.
-pub(super) async fn cut_during(
-    working: &tokio::task::JoinHandle<()>,
+pub(super) async fn cut_during<T>(
+    working: &tokio::task::JoinHandle<T>,
     committed: &AtomicU64,
     url: &str,
     enough: i64,
