@@ -97,7 +97,7 @@ impl Hub {
         towns
     }
 
-    /// Takes ownership of a municipality and recovers it; nobody sees it yet.
+    /// Takes ownership of a municipality and recovers it; nobody sees it until it is shown.
     ///
     /// # Errors
     /// When its log and its store are not of one time, or cannot be read.

@@ -193,11 +193,12 @@ impl One {
             return Err(OpenTownError::Recovery(Failure::not_owner(&self.m, None)));
         }
         let town = self.hub.take(&self.m).await?;
+        // Shown before it is confirmed: whoever loses it from here on finds it.
+        self.hub.show(town.clone()).await;
         if let Err(error) = self.confirm(&town).await {
             self.close(&town).await;
             return Err(error);
         }
-        self.hub.show(town.clone()).await;
         Ok(town)
     }
 

@@ -75,7 +75,10 @@ impl ConsumerContext for Told {
         if consumer.assignment_lost() {
             // Brokers that are away for a moment are no reason to stop a town: its lease says how
             // long it may go on, and nobody else can take it until it is given back.
-            *self.lost() = Some((Instant::now(), towns_in(list)));
+            // What was lost before and did not come again is still owed since then.
+            let mut lost = self.lost();
+            let (_, towns) = lost.get_or_insert_with(|| (Instant::now(), Vec::new()));
+            towns.extend(towns_in(list));
         } else {
             self.taken(towns_in(list));
         }
