@@ -194,11 +194,14 @@ impl From<LogError> for Failure {
             }
             LogError::Backend { .. } | LogError::Incarnation(_) => {
                 tracing::error!(error = text, "reading the log for a caller failed");
-                Failure::new(
-                    Code::Unavailable,
-                    "LOG_FAILED",
-                    "the hub's log does not answer; try again",
-                )
+                Failure {
+                    retry_ms: 1_000,
+                    ..Failure::new(
+                        Code::Unavailable,
+                        "LOG_FAILED",
+                        "the hub's log does not answer; try again",
+                    )
+                }
             }
         }
     }

@@ -4,20 +4,20 @@
 //! Read next: `docs/specs/log.md` (Kafka), `log/kafka/settle.rs`.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use thiserror::Error;
 
 use super::client::Quiet;
 use super::weakness::{Shape, Weakness, weaknesses};
-use crate::limits::{KAFKA_ASK_TIMEOUT, KAFKA_RECORD_BYTES_MAX};
+use crate::limits::{KAFKA_ASK_TIMEOUT, KAFKA_RECORD_BYTES_MAX, KAFKA_REQUEST_TIMEOUT};
 
 /// How long to wait before a new topic is looked for again.
 const TOPIC_POLL: Duration = Duration::from_millis(20);
@@ -39,9 +39,12 @@ pub(super) enum Unanswered {
     Broken(#[from] tokio::task::JoinError),
 }
 
+type Admin = AdminClient<DefaultClientContext>;
+
 /// Makes, checks, measures and trims topics.
 pub(super) struct Topics {
-    admin: AdminClient<DefaultClientContext>,
+    base: ClientConfig,
+    admin: Mutex<Arc<Admin>>,
     asker: Arc<BaseConsumer<Quiet>>,
     brokers: String,
     replication: i32,
@@ -56,8 +59,8 @@ impl std::fmt::Debug for Topics {
 
 fn options() -> AdminOptions {
     AdminOptions::new()
-        .request_timeout(Some(KAFKA_ASK_TIMEOUT))
-        .operation_timeout(Some(KAFKA_ASK_TIMEOUT))
+        .request_timeout(Some(KAFKA_REQUEST_TIMEOUT))
+        .operation_timeout(Some(KAFKA_REQUEST_TIMEOUT))
 }
 
 impl Topics {
@@ -68,7 +71,8 @@ impl Topics {
         replication: i32,
     ) -> Result<Self, KafkaError> {
         Ok(Self {
-            admin: base.create()?,
+            base: base.clone(),
+            admin: Mutex::new(Arc::new(base.create()?)),
             asker: Arc::new(consumer.create_with_context(Quiet)?),
             brokers: brokers.to_owned(),
             replication,
@@ -90,7 +94,9 @@ impl Topics {
             let asked = self.ask(move |asker| asker.fetch_watermarks(&topic, 0, KAFKA_ASK_TIMEOUT));
             match asked.await {
                 Err(Unanswered::Failed(error))
-                    if is_passing(&error) && started.elapsed() < KAFKA_ASK_TIMEOUT =>
+                    if (is_passing(&error)
+                        || error.rdkafka_error_code().is_some_and(is_nobody))
+                        && started.elapsed() < KAFKA_ASK_TIMEOUT =>
                 {
                     tokio::time::sleep(TOPIC_POLL).await;
                 }
@@ -103,7 +109,8 @@ impl Topics {
     pub(super) async fn trim(&self, topic: &str, offset: i64) -> Result<(), Unanswered> {
         let mut upto = TopicPartitionList::with_capacity(1);
         upto.add_partition_offset(topic, 0, Offset::Offset(offset))?;
-        let trimmed = self.admin.delete_records(&upto, &options()).await?;
+        let trim = |admin: &Admin| admin.delete_records(&upto, &options());
+        let trimmed = self.administer(trim).await?;
         for element in trimmed.elements() {
             element.error()?;
         }
@@ -118,7 +125,8 @@ impl Topics {
         }
         let new = NewTopic::new(topic, 1, TopicReplication::Fixed(self.replication));
         let only_look = options().validate_only(true);
-        let looked = self.admin.create_topics([&new], &only_look).await?;
+        let look = |admin: &Admin| admin.create_topics([&new], &only_look);
+        let looked = self.administer(look).await?;
         match looked.into_iter().next() {
             Some(Err((_, Code::TopicAlreadyExists))) => Ok(true),
             Some(Err((_, code))) => Err(Unanswered::Refused(code)),
@@ -137,7 +145,8 @@ impl Topics {
             .set("retention.bytes", "-1")
             .set("unclean.leader.election.enable", "false")
             .set("max.message.bytes", &bytes);
-        for made in self.admin.create_topics([&new], &options()).await? {
+        let make = |admin: &Admin| admin.create_topics([&new], &options());
+        for made in self.administer(make).await? {
             match made {
                 Ok(_) | Err((_, Code::TopicAlreadyExists)) => {}
                 Err((_, code)) => return Err(Unanswered::Refused(code)),
@@ -163,7 +172,8 @@ impl Topics {
     pub(super) async fn check(&self, topic: &str) -> Result<Vec<Weakness>, Unanswered> {
         let shape = self.shape_with_leader(topic).await?;
         let resource = [ResourceSpecifier::Topic(topic)];
-        let described = self.admin.describe_configs(&resource, &options()).await?;
+        let describe = |admin: &Admin| admin.describe_configs(&resource, &options());
+        let described = self.administer(describe).await?;
         let mut found = Vec::new();
         for settings in described {
             let settings = settings.map_err(Unanswered::Refused)?;
@@ -209,6 +219,33 @@ impl Topics {
         .await
     }
 
+    /// An act that can be done again. A client sends it to the broker that it took for the
+    /// controller; when that one is gone, a client that begins anew finds another.
+    async fn administer<T, F>(&self, act: impl Fn(&Admin) -> F) -> Result<T, Unanswered>
+    where
+        F: Future<Output = KafkaResult<T>>,
+    {
+        let started = Instant::now();
+        loop {
+            let admin = self.admin().clone();
+            match act(&admin).await {
+                Err(KafkaError::AdminOp(code))
+                    if is_nobody(code) && started.elapsed() < KAFKA_ASK_TIMEOUT =>
+                {
+                    let mut known = self.admin();
+                    if Arc::ptr_eq(&known, &admin) {
+                        *known = Arc::new(self.base.create()?);
+                    }
+                }
+                answer => return Ok(answer?),
+            }
+        }
+    }
+
+    fn admin(&self) -> MutexGuard<'_, Arc<Admin>> {
+        self.admin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A question that waits for its answer in a thread of its own.
     pub(super) async fn ask<T: Send + 'static>(
         &self,
@@ -217,6 +254,17 @@ impl Topics {
         let asker = self.asker.clone();
         Ok(tokio::task::spawn_blocking(move || question(&asker)).await??)
     }
+}
+
+/// The broker that was asked is not there, or not the one to ask.
+fn is_nobody(code: Code) -> bool {
+    matches!(
+        code,
+        Code::OperationTimedOut
+            | Code::RequestTimedOut
+            | Code::BrokerTransportFailure
+            | Code::NotController
+    )
 }
 
 /// What a broker says of a topic that is new to it, or changes its leader.
