@@ -175,6 +175,9 @@ impl Look {
             for settings in described {
                 let settings = settings.map_err(|code| code.to_string())?;
                 if let OwnedResourceSpecifier::Topic(name) = &settings.specifier {
+                    if settings.entries.is_empty() {
+                        return Err(format!("no broker tells the settings of `{name}` yet"));
+                    }
                     by_name.insert(name.clone(), settings);
                 }
             }

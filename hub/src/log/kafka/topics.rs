@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -34,6 +36,9 @@ pub(super) enum Unanswered {
     /// A topic is not there in time.
     #[error("the topic `{0}` has no leader")]
     NoLeader(String),
+    /// No broker tells the settings of a topic in time.
+    #[error("no broker tells the settings of the topic `{0}`")]
+    NoSettings(String),
     /// The task did not end.
     #[error("asking did not end")]
     Broken(#[from] tokio::task::JoinError),
@@ -171,15 +176,26 @@ impl Topics {
     /// What a topic promises less than the log does, now.
     pub(super) async fn check(&self, topic: &str) -> Result<Vec<Weakness>, Unanswered> {
         let shape = self.shape_with_leader(topic).await?;
+        let settings = self.settings(topic).await?;
+        Ok(weaknesses(&self.brokers, topic, shape, &settings))
+    }
+
+    /// The settings of a topic that is there. A broker to which the topic is still new names none,
+    /// and the client does not tell its error: what is empty is asked for again.
+    async fn settings(&self, topic: &str) -> Result<ConfigResource, Unanswered> {
         let resource = [ResourceSpecifier::Topic(topic)];
         let describe = |admin: &Admin| admin.describe_configs(&resource, &options());
-        let described = self.administer(describe).await?;
-        let mut found = Vec::new();
-        for settings in described {
-            let settings = settings.map_err(Unanswered::Refused)?;
-            found.extend(weaknesses(&self.brokers, topic, shape, &settings));
+        let started = Instant::now();
+        while started.elapsed() < KAFKA_ASK_TIMEOUT {
+            for settings in self.administer(describe).await? {
+                let settings = settings.map_err(Unanswered::Refused)?;
+                if !settings.entries.is_empty() {
+                    return Ok(settings);
+                }
+            }
+            tokio::time::sleep(TOPIC_POLL).await;
         }
-        Ok(found)
+        Err(Unanswered::NoSettings(topic.to_owned()))
     }
 
     /// Notes what a topic promises less, instead of what was noted of it before.
