@@ -9,6 +9,7 @@ use std::time::Duration;
 pub use musubi_proto::hub::v1::AlarmKind as Kind;
 
 use crate::limits;
+use crate::log::Concerns;
 use crate::retention::Who;
 use crate::store::{HeldPile, Pause, Pile, RhythmRow};
 
@@ -87,6 +88,8 @@ pub struct Facts {
     pub disk_full_since_ms: Option<i64>,
     /// Who holds the log, and how many percent of what it may keep.
     pub log_held: BTreeMap<Who, u64>,
+    /// What is wrong with the log and does not stop it.
+    pub concerns: Concerns,
 }
 
 /// What is known of one subscription.

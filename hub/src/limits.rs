@@ -159,6 +159,8 @@ pub const DISK_FULL_RETRY: Duration = Duration::from_secs(5);
 pub const ALARM_PERIOD: Duration = Duration::from_secs(10);
 /// Longest wait for what the runners know when alarms are looked for.
 pub const ALARM_ASK: Duration = Duration::from_secs(5);
+/// Time between two looks at the settings of a topic, which its brokers' operator can change.
+pub const TOPIC_CHECK_PERIOD: Duration = Duration::from_secs(5 * 60);
 /// Age from which on a parked subject counts as left alone.
 pub const ALARM_PARKED_LONG: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 

@@ -211,6 +211,22 @@ pub enum LogError {
     },
 }
 
+/// What is wrong with a municipality's part of a log and does not stop it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Concerns {
+    /// Settings that promise less than the log does, and were allowed.
+    pub weak: u64,
+    /// Records of others that were set aside.
+    pub set_aside: u64,
+}
+
+/// A log that others than the hub can reach and change.
+#[async_trait]
+pub trait Concerned: Send + Sync + std::fmt::Debug {
+    /// What is wrong, as far as it is known now.
+    async fn concerns(&self, m: &Municipality) -> Concerns;
+}
+
 /// The ordered log. `Ok` from `append` means durable; the order of positions is the order of
 /// calls; a batch stands contiguously or not at all. Nobody but the caller retries.
 #[async_trait]

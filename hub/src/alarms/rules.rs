@@ -68,6 +68,7 @@ pub(super) const ALL: &[Rule] = &[
     receiver_down,
     disk_full,
     log_held,
+    concerns,
 ];
 
 /// A stopped binding sends nothing; when no operator wanted it, somebody has to act.
@@ -225,6 +226,23 @@ fn log_held(look: &Look<'_>) -> Vec<Found> {
             count: *percent,
             since_ms: None,
         })
+    });
+    found.collect()
+}
+
+/// The log goes on, and promises less than it should, or has guests.
+fn concerns(look: &Look<'_>) -> Vec<Found> {
+    let concerns = look.facts.concerns;
+    let kinds = [
+        (Kind::WeakTopic, concerns.weak),
+        (Kind::ForeignRecord, concerns.set_aside),
+    ];
+    let stand = kinds.into_iter().filter(|(_, count)| *count > 0);
+    let found = stand.map(|(kind, count)| Found {
+        name: Name::of(kind, ""),
+        reason: String::new(),
+        count,
+        since_ms: None,
     });
     found.collect()
 }

@@ -281,3 +281,14 @@ fn who_holds_half_of_the_log_alarms_and_louder_when_it_is_nearly_all() {
         }
     }
 }
+
+#[test]
+fn weak_topics_and_foreign_records_stand_as_long_as_there_are_any() {
+    let of = |weak, set_aside| Facts {
+        concerns: Concerns { weak, set_aside },
+        ..Facts::default()
+    };
+    assert_eq!(seen(&of(3, 0)), [(Kind::WeakTopic, 3, 0)]);
+    assert_eq!(seen(&of(0, 2)), [(Kind::ForeignRecord, 2, 0)]);
+    assert_eq!(seen(&of(0, 0)), []);
+}

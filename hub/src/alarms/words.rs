@@ -17,7 +17,9 @@ pub fn severity(kind: Kind) -> Severity {
         | Kind::Incomplete
         | Kind::AdapterAway
         | Kind::ReceiverDown
-        | Kind::LogHeld => Severity::Warning,
+        | Kind::LogHeld
+        | Kind::WeakTopic
+        | Kind::ForeignRecord => Severity::Warning,
         Kind::BindingStopped
         | Kind::ParkedLong
         | Kind::DeadLetter
@@ -84,6 +86,14 @@ pub fn advice(kind: Kind) -> &'static str {
         Kind::LogHeld | Kind::LogOverdue => {
             "the log cannot forget what this needs: have the subscription served, stop its replay \
              (`musubi replay`), or have the source send a new snapshot"
+        }
+        Kind::WeakTopic => {
+            "an event that was acknowledged can be lost with one disk: `musubi doctor` names each \
+             setting and the command that mends it"
+        }
+        Kind::ForeignRecord => {
+            "another program writes into the hub's topics: take its right to write; the hub's \
+             lines name each position, and no event is lost"
         }
         Kind::DiskFull => "make room on the hub's disk; nothing that was acknowledged is lost",
     }

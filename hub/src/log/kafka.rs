@@ -24,6 +24,7 @@ use crate::event::{Municipality, Position, Stream};
 use crate::limits::{KAFKA_APPEND_TIMEOUT, KAFKA_RECENT_BYTES, KAFKA_SET_ASIDE_MAX};
 
 pub(crate) mod client;
+mod concerns;
 pub mod look;
 mod readers;
 mod recent;
@@ -117,6 +118,8 @@ struct Known {
     readable: Option<View>,
     /// Places of foreign records that were said.
     set_aside: BTreeSet<Position>,
+    /// When the topic's settings were looked at last.
+    checked: Option<std::time::Instant>,
 }
 
 impl Slot {

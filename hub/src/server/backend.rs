@@ -16,9 +16,9 @@ use super::serve::ServeError;
 use super::status::Failure;
 use crate::event::{Municipality, Pseudonyms};
 use crate::limits::OWNER_LEASE;
-use crate::log::EventLog;
 use crate::log::kafka::KafkaLog;
 use crate::log::sqlite::SqliteLog;
+use crate::log::{Concerned, EventLog};
 use crate::sqlite::OpenError;
 use crate::store::Store;
 use crate::store::postgres::{Identity, PgConfig, PgStore};
@@ -99,6 +99,14 @@ impl Backend {
         match self {
             Self::Embedded { log, .. } => log.clone(),
             Self::Cluster { log, .. } => log.clone(),
+        }
+    }
+
+    /// What others can do to the log.
+    pub fn concerned(&self) -> Option<Arc<dyn Concerned>> {
+        match self {
+            Self::Embedded { .. } => None,
+            Self::Cluster { log, .. } => Some(log.clone()),
         }
     }
 

@@ -123,6 +123,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let commons = Commons {
         incarnation: known.incarnation,
         log: backend.log(),
+        concerned: backend.concerned(),
         store: backend.store(),
         schema,
         grants,

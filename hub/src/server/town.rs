@@ -21,7 +21,7 @@ use crate::alarms::Limits;
 use crate::event::{Municipality, Position, Pseudonyms, Stream};
 use crate::grants::GrantTable;
 use crate::limits::TOWN_CLOSE_MAX;
-use crate::log::EventLog;
+use crate::log::{Concerned, EventLog};
 use crate::publish::control::Change;
 use crate::publish::sequencer::{Parts, PublishError, Sequencer};
 use crate::schema::Schema;
@@ -43,6 +43,8 @@ pub struct Commons {
     pub incarnation: u64,
     /// Log.
     pub log: Arc<dyn EventLog>,
+    /// What others can do to it; `None` when nobody can.
+    pub concerned: Option<Arc<dyn Concerned>>,
     /// Store.
     pub store: Arc<dyn Store>,
     /// Shape of the standard.

@@ -153,6 +153,10 @@ async fn a_deployment_is_looked_at_and_each_way_in_which_it_is_broken_is_named()
     client.bind("010", "test-tax").await?;
 
     is_sound(&doctor_of(&config)?)?;
+    // What was allowed is said for as long as it is so.
+    let alarms = hub.command(&["alarms"])?;
+    let weak = alarms.to_string().contains("ALARM_KIND_WEAK_TOPIC");
+    ensure!(weak, "{alarms}");
     sees_an_altered_topic(&cluster, &config).await?;
     sees_another_key(folder.path(), &config)?;
 

@@ -20,7 +20,7 @@ use super::wire::{FenceId, Marks, Member};
 use super::*;
 use crate::event::seal::Sealed;
 use crate::log::fences::MemoryFences;
-use crate::log::{Attributes, RecordKind};
+use crate::log::{Attributes, Concerned, RecordKind};
 
 const LIVE: Stream = Stream::Live;
 const SUBJECT: &str = "5f0c";
@@ -185,6 +185,7 @@ async fn foreign_bytes_are_set_aside_and_stop_nothing(kafka: &Kafka) {
         assert_eq!(keys(&later).await, ["a", "b", "c", "d"]);
     }
     assert_eq!(later.set_aside(), 2);
+    assert_eq!(later.concerns(&town()).await.set_aside, 2);
 }
 
 async fn write_after<const N: usize>(stage: &Stage, epoch: u64, keys: [&str; N]) {

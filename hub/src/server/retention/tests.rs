@@ -53,6 +53,7 @@ impl Stage {
         let commons = Commons {
             incarnation: 1,
             log: Arc::new(MemoryLog::default()),
+            concerned: None,
             store,
             schema: Arc::new(Schema::load().unwrap()),
             grants: Arc::new(GrantTable::default()),

@@ -9,6 +9,7 @@ use super::super::Town;
 use crate::alarms::{Facts, Kind, Name, Receiver, Standing};
 use crate::clock::now_ms;
 use crate::limits::{ALARM_ASK, FOLLOWED_EVENTS_MAX};
+use crate::log::Concerns;
 use crate::server::retention;
 use crate::server::runner::Overview;
 use crate::store::{Followed, Pile, RhythmRow, StoreError, SubscriptionRow};
@@ -74,8 +75,13 @@ impl Town {
             receivers.push(receiver);
         }
         still.retain(|id, _| receivers.iter().any(|of| of.subscription == *id));
+        let concerns = match &self.commons.concerned {
+            Some(log) => log.concerns(&self.municipality).await,
+            None => Concerns::default(),
+        };
         Ok(Facts {
             receivers,
+            concerns,
             held: self.commons.store.held_piles(&self.municipality).await?,
             rhythms: self.rhythms().await?,
             disk_full_since_ms: self.commons.room.refused_since_ms(),
