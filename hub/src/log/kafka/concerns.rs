@@ -27,8 +27,7 @@ impl Concerned for KafkaLog {
                     self.topics.note(&topic, found);
                 }
             }
-            let weak = self.topics.weaknesses();
-            all.weak += weak.iter().filter(|weak| weak.topic == topic).count() as u64;
+            all.weak += self.topics.weak_settings(&topic) as u64;
             all.set_aside += self.slot(&place).lock().set_aside.len() as u64;
         }
         all

@@ -270,10 +270,10 @@ async fn a_weak_topic_is_refused_unless_it_is_allowed(kafka: &Kafka) {
         .map(|weakness| weakness.setting)
         .collect();
     let expected = [
-        "max.message.bytes",
-        "min.insync.replicas",
         "replication factor",
+        "min.insync.replicas",
         "retention.ms",
+        "max.message.bytes",
     ];
     assert_eq!(settings, expected);
     stage.config.allow_weak_topics = false;

@@ -3,7 +3,7 @@
 //! Must never change a topic that is there: its operator does, by the command that is named.
 //! Read next: `docs/specs/log.md` (Kafka), `log/kafka/settle.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ pub(super) struct Topics {
     asker: Arc<BaseConsumer<Quiet>>,
     brokers: String,
     replication: i32,
-    weaknesses: Mutex<BTreeSet<Weakness>>,
+    weaknesses: Mutex<BTreeMap<String, Vec<Weakness>>>,
 }
 
 impl std::fmt::Debug for Topics {
@@ -202,18 +202,27 @@ impl Topics {
     pub(super) fn note(&self, topic: &str, found: Vec<Weakness>) {
         let known = self.weaknesses.lock();
         let mut known = known.unwrap_or_else(PoisonError::into_inner);
-        let before: Vec<_> = known.extract_if(.., |weak| weak.topic == topic).collect();
+        let before = known.remove(topic).unwrap_or_default();
         for weakness in found.iter().filter(|weak| !before.contains(weak)) {
             tracing::warn!(%weakness, "a topic promises less than the log; this was allowed");
         }
-        known.extend(found);
+        if !found.is_empty() {
+            known.insert(topic.to_owned(), found);
+        }
+    }
+
+    /// How many settings of a topic are known to be weak.
+    pub(super) fn weak_settings(&self, topic: &str) -> usize {
+        let known = self.weaknesses.lock();
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        known.get(topic).map_or(0, Vec::len)
     }
 
     /// All that is known.
     pub(super) fn weaknesses(&self) -> Vec<Weakness> {
         let known = self.weaknesses.lock();
         let known = known.unwrap_or_else(PoisonError::into_inner);
-        known.iter().cloned().collect()
+        known.values().flatten().cloned().collect()
     }
 
     async fn shape(&self, topic: &str) -> Result<Option<Shape>, Unanswered> {
