@@ -12,6 +12,7 @@ pub(crate) mod case;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod held;
+pub(crate) mod migrate;
 pub(crate) mod parked;
 pub(crate) mod replay;
 pub(crate) mod restore;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Restore(restore::Args),
     /// Look at a deployment, and say what to change
     Doctor(doctor::Args),
+    /// Take a stopped hub's data folder over into a cluster
+    Migrate(migrate::Args),
     /// Run adapters
     #[command(subcommand)]
     Adapter(adapter::AdapterCommand),
@@ -111,6 +114,7 @@ impl Command {
             Self::Backup(args) => Box::pin(backup::run(args, access)).await,
             Self::Restore(args) => Box::pin(restore::run(args, access)).await,
             Self::Doctor(args) => Box::pin(doctor::run(args, access)).await,
+            Self::Migrate(args) => Box::pin(migrate::run(args, access)).await,
             Self::Adapter(command) => Box::pin(command.run(access)).await,
             Self::Events(command) => command.run(access).await,
             Self::Subscriptions(args) => subscriptions::run(args, access).await,

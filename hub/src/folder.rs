@@ -15,9 +15,31 @@ pub enum FolderError {
     /// Somebody has it.
     #[error("the data folder `{0}` is in use by another hub; stop it or give another folder")]
     InUse(String),
+    /// What it holds is in a cluster, or on its way there.
+    #[error(
+        "the data folder `{0}` was migrated, or its migration was broken off: `musubi migrate` \
+         says which and ends it; serve the cluster that its file `migrated` names"
+    )]
+    Migrated(String),
     /// The folder cannot be used.
     #[error("the data folder `{0}` cannot be used: {1}")]
     Unusable(String, #[source] io::Error),
+}
+
+/// File that says where the content of a folder has gone.
+pub const MIGRATED: &str = "migrated";
+
+/// Takes the lock of a folder to serve it. One whose content is in a cluster, or on its way there,
+/// is refused: served again, it would give out what the cluster gives out too.
+///
+/// # Errors
+/// When it is so, when somebody has it, or when it cannot be used.
+pub fn lock_to_serve(folder: &Path) -> Result<File, FolderError> {
+    let file = lock(folder)?;
+    match folder.join(MIGRATED).exists() {
+        true => Err(FolderError::Migrated(folder.display().to_string())),
+        false => Ok(file),
+    }
 }
 
 /// Creates the folder when it is missing and takes its lock, which ends with the process or with

@@ -20,6 +20,7 @@ pub mod store;
 pub mod backup;
 pub mod doctor;
 pub mod folder;
+pub mod migrate;
 
 pub mod engine;
 pub mod grants;

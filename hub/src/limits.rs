@@ -268,6 +268,8 @@ pub const KAFKA_RECORD_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 pub const KAFKA_TAIL_RECORDS: u64 = 512;
 /// Foreign records of one stream whose places are remembered, to say each of them once.
 pub const KAFKA_SET_ASIDE_MAX: usize = 1_024;
+/// Bytes of rows, as text, that a migration writes into the database in one step.
+pub const MIGRATED_STEP_BYTES: usize = 1024 * 1024;
 
 /// Time in which whoever a look at a deployment asks must answer.
 pub const LOOK_ASK: Duration = Duration::from_secs(5);

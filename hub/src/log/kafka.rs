@@ -26,6 +26,7 @@ use crate::limits::{KAFKA_APPEND_TIMEOUT, KAFKA_RECENT_BYTES, KAFKA_SET_ASIDE_MA
 pub(crate) mod client;
 mod concerns;
 pub mod look;
+mod moved;
 mod readers;
 mod recent;
 mod sender;
@@ -307,6 +308,7 @@ impl KafkaLog {
         &self,
         place: &Place,
         batch: Vec<NewRecord>,
+        at_s: impl Fn(usize) -> i64 + Send,
     ) -> Result<Vec<Position>, AppendError> {
         let m = &place.municipality;
         let not_written = |source: Box<dyn std::error::Error + Send + Sync>| {
@@ -320,7 +322,7 @@ impl KafkaLog {
             .iter()
             .map(|new| new.sealed.bytes.len() as u64)
             .collect();
-        let marks = view.marks(&sizes, now_ms() / 1_000);
+        let marks = view.marks(&sizes, at_s);
         let kept: Vec<_> = batch
             .iter()
             .map(|new| (new.kind, new.key.clone(), new.sealed.clone()))
@@ -405,6 +407,45 @@ impl KafkaLog {
             }
             Err(error) => Err(AppendError::OutcomeUnknown(m(), error.into())),
         }
+    }
+
+    /// Forgets what stands before a place that the view tells.
+    async fn forget_before(
+        &self,
+        place: &Place,
+        up_to: impl Fn(&View) -> Position + Send,
+    ) -> Result<(), LogError> {
+        let slot = self.slot(place);
+        let _turn = slot.turn.lock().await;
+        let mut view = self.view_in_turn(&slot, place).await?;
+        let first = up_to(&view);
+        if first <= view.first {
+            return Ok(());
+        }
+        let topic = self.topic(place);
+        let trimmed = self.topics.trim(&topic, wire::offset(first));
+        trimmed.await.map_err(|e| place.failed("trimming", e))?;
+        musubi_proto::crash::point("trim.deleted");
+        view.first = first;
+        // A fence is read no more when the one behind it stands before the first record too.
+        let over = view.fences.partition_point(|fence| fence.position <= first);
+        let over = view.fences.drain(..over.saturating_sub(1));
+        let over: Vec<_> = over.collect();
+        let m = &place.municipality;
+        {
+            let mut known = slot.lock();
+            known.readable = Some(view.clone());
+            known.view = Some(view);
+        }
+        for fence in over {
+            let forgotten = self
+                .book
+                .forget_fence(m, place.stream, fence.epoch, fence.number);
+            forgotten
+                .await
+                .map_err(|e| place.failed("forgetting a fence of", e))?;
+        }
+        Ok(())
     }
 
     fn appended(&self, slot: &Slot, place: &Place, mut view: View, stored: Vec<Stored>) {
@@ -618,7 +659,8 @@ impl EventLog for KafkaLog {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        self.write(&Place::new(m, stream), batch).await
+        let now_s = now_ms() / 1_000;
+        self.write(&Place::new(m, stream), batch, |_| now_s).await
     }
 
     async fn read(
@@ -702,34 +744,7 @@ impl EventLog for KafkaLog {
         stream: Stream,
         up_to: Position,
     ) -> Result<(), LogError> {
-        let place = Place::new(m, stream);
-        let slot = self.slot(&place);
-        let _turn = slot.turn.lock().await;
-        let mut view = self.view_in_turn(&slot, &place).await?;
-        let first = up_to.min(view.next());
-        if first <= view.first {
-            return Ok(());
-        }
-        let topic = self.topic(&place);
-        let trimmed = self.topics.trim(&topic, wire::offset(first));
-        trimmed.await.map_err(|e| place.failed("trimming", e))?;
-        musubi_proto::crash::point("trim.deleted");
-        view.first = first;
-        // A fence is read no more when the one behind it stands before the first record too.
-        let over = view.fences.partition_point(|fence| fence.position <= first);
-        let over = view.fences.drain(..over.saturating_sub(1));
-        let over: Vec<_> = over.collect();
-        {
-            let mut known = slot.lock();
-            known.readable = Some(view.clone());
-            known.view = Some(view);
-        }
-        for fence in over {
-            let forgotten = self.book.forget_fence(m, stream, fence.epoch, fence.number);
-            forgotten
-                .await
-                .map_err(|e| place.failed("forgetting a fence of", e))?;
-        }
-        Ok(())
+        self.forget_before(&Place::new(m, stream), |view| up_to.min(view.next()))
+            .await
     }
 }

@@ -95,6 +95,30 @@ impl SqliteLog {
         begun.map(|_| ()).map_err(LogError::Incarnation)
     }
 
+    /// When each record between two positions was appended, in seconds since 1970.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn recorded_s(
+        &self,
+        m: &Municipality,
+        stream: Stream,
+        from: Position,
+        to: Position,
+    ) -> Result<Vec<i64>, LogError> {
+        let times = sqlx::query_scalar(
+            "SELECT at_s FROM record WHERE municipality = $1 AND stream = $2
+               AND position BETWEEN $3 AND $4 ORDER BY position",
+        )
+        .bind(m.as_str())
+        .bind(stream.number())
+        .bind(from.0 as i64)
+        .bind(to.0 as i64)
+        .fetch_all(&self.readers)
+        .await;
+        times.map_err(|source| error("reading", m, source))
+    }
+
     /// Brings everything into the file itself, at a stop in order.
     pub async fn settle(&self) {
         let mut writer = self.writer.lock().await;

@@ -106,7 +106,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let grants = Arc::new(grants(&schema, config.grants.as_deref())?);
     // Before the port: who shares a folder has to hear that, not that a port is taken.
     let _lock = match config.cluster {
-        None => Some(folder::lock(&config.data)?),
+        None => Some(folder::lock_to_serve(&config.data)?),
         Some(_) => None,
     };
     let listener = TcpListener::bind(config.listen)

@@ -25,6 +25,7 @@ mod delivery;
 mod fences;
 pub mod look;
 mod migrate;
+pub mod migration;
 mod owners;
 mod pool;
 mod publish;

@@ -73,13 +73,14 @@ impl View {
     }
 
     /// What stands beside each record of a batch that is appended now.
-    pub(super) fn marks(&self, sizes: &[u64], now_s: i64) -> Vec<Marks> {
-        let at_s = self.end.at_s.max(now_s);
+    pub(super) fn marks(&self, sizes: &[u64], at_s: impl Fn(usize) -> i64) -> Vec<Marks> {
+        let mut last_s = self.end.at_s;
         let count = sizes.len() as u64;
         let mut before = self.end.written;
         let mut marks = Vec::with_capacity(sizes.len());
-        for (index, size) in (0..).zip(sizes) {
-            let batch = self.batches;
+        for (place, size) in sizes.iter().enumerate() {
+            let (batch, index) = (self.batches, place as u64);
+            last_s = last_s.max(at_s(place));
             let member = Member {
                 batch,
                 index,
@@ -89,7 +90,7 @@ impl View {
                 fence: self.fence,
                 member,
                 before,
-                at_s,
+                at_s: last_s,
             });
             before += size;
         }

@@ -53,6 +53,11 @@ impl Owned {
         Ok(epoch)
     }
 
+    /// What is written from here on for a municipality is fenced by this epoch.
+    pub(super) fn write_under(&self, m: &Municipality, epoch: u64) {
+        self.epochs().insert(m.clone(), epoch);
+    }
+
     fn lease_ms(&self) -> i64 {
         let lease = self.identity.as_ref().map(|identity| identity.lease);
         lease.map_or(0, |lease| i64::try_from(lease.as_millis()).unwrap_or(0))
@@ -116,7 +121,7 @@ impl PgStore {
         self.owned.taking().insert(m.clone());
         let taken = self.take(m).await;
         if let Ok(epoch) = taken {
-            self.owned.epochs().insert(m.clone(), epoch);
+            self.owned.write_under(m, epoch);
         }
         self.owned.taking().remove(m);
         taken
@@ -254,7 +259,8 @@ impl Owners for PgStore {
             let row = session
                 .query(
                     "SELECT h.address, o.epoch, h.lease_until > clock_timestamp()
-                     FROM owners o JOIN holders h ON h.id = o.holder WHERE o.municipality = $1",
+                     FROM owners o JOIN holders h ON h.id = o.holder
+                     WHERE o.municipality = $1 AND h.address <> ''",
                 )
                 .bind(m.as_str())
                 .fetch_optional(&mut *session)

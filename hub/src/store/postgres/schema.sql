@@ -23,6 +23,15 @@ CREATE TABLE published (
   municipality TEXT PRIMARY KEY, delta TEXT NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Municipalities that came from an embedded hub, and how much of each table was written so far.
+CREATE TABLE migration (
+  municipality TEXT PRIMARY KEY, id TEXT NOT NULL, done BOOLEAN NOT NULL DEFAULT FALSE
+);
+CREATE TABLE migrated_rows (
+  id TEXT NOT NULL, name TEXT NOT NULL, rows BIGINT NOT NULL,
+  PRIMARY KEY (id, name)
+);
+
 CREATE TABLE event (
   municipality TEXT NOT NULL, id TEXT NOT NULL, source TEXT NOT NULL, digest BYTEA NOT NULL,
   type TEXT NOT NULL, subject TEXT NOT NULL, version BIGINT NOT NULL, file TEXT NOT NULL,
