@@ -138,6 +138,16 @@ impl Scene {
         Ok(id)
     }
 
+    /// Publishes the first version of a new subject once, whatever comes of it.
+    pub async fn try_once(&mut self) -> Result<Known> {
+        let event = moved(&load::subject(self.next_probe), 1)?;
+        self.next_probe += 1;
+        let sent = once(&self.client, vec![event]).await;
+        let known = sent.first().context("no event")?.known;
+        self.sent.extend(sent);
+        Ok(known)
+    }
+
     /// Publishes one event once.
     pub async fn publish_event(&mut self, event: Event) -> Result<()> {
         let sent = once(&self.client, vec![event]).await;

@@ -72,6 +72,7 @@ pub struct Stand {
 impl Stand {
     /// Starts brokers, a database and instances, which serve one product.
     pub async fn start(ctx: &Ctx, brokers: usize, instances: usize) -> Result<Self> {
+        std::fs::create_dir_all(&ctx.folder).context("make the folder of a stand")?;
         let cluster = Cluster::start(&ctx.folder, brokers)?;
         let hub = cluster.hub("instance-0").await?;
         let mut others = Vec::new();

@@ -10,12 +10,12 @@ use musubi_faults::rows::cluster::together;
 
 const SEED: u64 = 20_261_124;
 
-async fn pass(rows: &[(&str, u32)]) {
+async fn pass(brokers: usize, rows: &[(&str, u32)]) {
     let folder = tempfile::Builder::new()
         .prefix("musubi-row-")
         .tempdir()
         .unwrap();
-    let played = together(Ctx::new(folder.path(), 1, SEED), rows).await;
+    let played = together(Ctx::new(folder.path(), 1, SEED), brokers, rows).await;
     let passed = played
         .as_ref()
         .is_ok_and(|rows| rows.iter().all(|(_, report)| report.passed()));
@@ -26,6 +26,21 @@ async fn pass(rows: &[(&str, u32)]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn instances_brokers_and_database_die_and_freeze_and_nothing_is_lost_or_doubled() {
-    pass(&[("E2", 1), ("A8", 1), ("C11", 2), ("A6", 10)]).await;
+async fn instances_three_brokers_and_database_are_harmed_and_nothing_is_lost_doubled_or_reordered()
+{
+    let rows = [
+        ("E2", 1),
+        ("A8", 1),
+        ("C11", 2),
+        ("A6", 6),
+        ("E3", 1),
+        ("E5", 1),
+        ("H5", 1),
+    ];
+    pass(3, &rows).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_broker_ends_in_every_way_or_freezes_and_nothing_is_lost_doubled_or_reordered() {
+    pass(1, &[("E1", 1), ("E8", 1), ("E7", 3), ("A7", 1)]).await;
 }

@@ -131,12 +131,22 @@ impl Kafka {
     /// Starts one node again on the same data and ports, after it was killed; returns when it
     /// listens.
     pub fn restart(&mut self, index: usize) -> Result<()> {
-        self.kill(index)?;
-        let (libs, folder) = (self.libs.clone(), self.folder.path().to_owned());
-        let node = self.node(index)?;
-        node.process = spawn(&libs, &folder, &node.settings, index)?;
-        node.guard = Some(Guard::over(node.process.pid(), &folder)?);
-        node.wait_until_listening()
+        self.restart_together(&[index])
+    }
+
+    /// The same for several, of which none listens before most of all nodes run.
+    pub fn restart_together(&mut self, indexes: &[usize]) -> Result<()> {
+        for index in indexes {
+            self.kill(*index)?;
+            let (libs, folder) = (self.libs.clone(), self.folder.path().to_owned());
+            let node = self.node(*index)?;
+            node.process = spawn(&libs, &folder, &node.settings, *index)?;
+            node.guard = Some(Guard::over(node.process.pid(), &folder)?);
+        }
+        for index in indexes {
+            self.node(*index)?.wait_until_listening()?;
+        }
+        Ok(())
     }
 
     fn node(&mut self, index: usize) -> Result<&mut Node> {

@@ -1,17 +1,19 @@
-//! A6, A8, C11, E2 of a cluster: instances, brokers and the database die, freeze and come back.
+//! A6–A8, C11, E1–E8, H5 of a cluster: instances, brokers and database die, freeze and come back.
 //! Acts on one stand: alone by the command, several in a row in the test run.
 //! Must never leave a server dead at the end of an act.
-//! Read next: `../stand.rs`.
+//! Read next: `../stand.rs`, `cluster/brokers.rs`, `cluster/instances.rs`.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use musubi_e2e::process::Signal;
 
 use crate::dice::Dice;
 use crate::row::{Ctx, Row, RowReport, Running};
 use crate::scene::{PRODUCT, SYSTEM};
 use crate::stand::{Act, Harm, Stand};
+
+mod brokers;
+mod instances;
 
 /// After an instance or a broker is lost, the next delivery comes within this time.
 const TAKEN_OVER: Duration = Duration::from_secs(15);
@@ -31,6 +33,13 @@ pub const ROWS: &[Row] = &[
         run: |ctx| alone(ctx, "A6"),
     },
     Row {
+        name: "A7",
+        what: "instances, brokers and database die at once",
+        accept: "I1–I6: 0 after a restart of brokers and database in any order, then of the instances; next delivery within 15 s",
+        count: 10,
+        run: |ctx| alone(ctx, "A7"),
+    },
+    Row {
         name: "A8",
         what: "the owning instance freezes past its lease under load, another takes over, it wakes",
         accept: "what it does late has no effect; I1–I6: 0",
@@ -45,20 +54,85 @@ pub const ROWS: &[Row] = &[
         run: |ctx| alone(ctx, "C11"),
     },
     Row {
+        name: "E1",
+        what: "a broker is shut down and bounced, in order and by force; three are bounced in turn",
+        accept: "I1–I6: 0; next delivery within 15 s",
+        count: 3,
+        run: |ctx| Box::pin(with_one_and_three_brokers(ctx)),
+    },
+    Row {
         name: "E2",
         what: "each of three brokers is killed and comes back, leader and controller among them",
         accept: "I1–I6: 0; next delivery within 15 s",
         count: 3,
         run: |ctx| alone(ctx, "E2"),
     },
+    Row {
+        name: "E3",
+        what: "two of three brokers are down",
+        accept: "nothing is acknowledged meanwhile; I1–I6: 0; next delivery within 15 s",
+        count: 3,
+        run: |ctx| alone(ctx, "E3"),
+    },
+    Row {
+        name: "E5",
+        what: "an operator weakens a topic: fewer in sync, compaction, retention, unclean election",
+        accept: "the next owner refuses it and names the setting; it goes on when it is mended; I1–I6: 0",
+        count: 5,
+        run: |ctx| alone(ctx, "E5"),
+    },
+    Row {
+        name: "E7",
+        what: "instances and receivers leave and join without pause",
+        accept: "I1–I6: 0; next delivery within 15 s",
+        count: 30,
+        run: |ctx| alone(ctx, "E7"),
+    },
+    Row {
+        name: "E8",
+        what: "all brokers freeze for longer than an append may take",
+        accept: "what came of the appends is found out; I1–I6: 0; next delivery within 15 s",
+        count: 3,
+        run: |ctx| alone(ctx, "E8"),
+    },
+    Row {
+        name: "H5",
+        what: "instances are replaced one after the other under load",
+        accept: "every publish is answered in the end, I1–I6: 0; next delivery within 15 s",
+        count: 10,
+        run: |ctx| alone(ctx, "H5"),
+    },
 ];
 
 /// Acts by the name of their row.
 const ACTS: &[(&str, Act)] = &[
     ("A6", |stand, ctx| Box::pin(random_kills(stand, ctx))),
-    ("A8", |stand, ctx| Box::pin(owner_freezes(stand, ctx))),
+    ("A7", |stand, ctx| {
+        Box::pin(instances::everything_dies(stand, ctx))
+    }),
+    ("A8", |stand, ctx| {
+        Box::pin(instances::owner_freezes(stand, ctx))
+    }),
     ("C11", |stand, ctx| Box::pin(database_restarts(stand, ctx))),
-    ("E2", |stand, ctx| Box::pin(brokers_die(stand, ctx))),
+    ("E1", |stand, ctx| {
+        Box::pin(brokers::end_in_four_ways(stand, ctx))
+    }),
+    ("E2", |stand, ctx| Box::pin(brokers::die(stand, ctx))),
+    ("E3", |stand, ctx| {
+        Box::pin(brokers::lose_their_majority(stand, ctx))
+    }),
+    ("E5", |stand, ctx| {
+        Box::pin(brokers::topic_is_made_weak(stand, ctx))
+    }),
+    ("E7", |stand, ctx| {
+        Box::pin(instances::come_and_go(stand, ctx))
+    }),
+    ("E8", |stand, ctx| {
+        Box::pin(brokers::freeze_beyond_an_append(stand, ctx))
+    }),
+    ("H5", |stand, ctx| {
+        Box::pin(instances::are_replaced(stand, ctx))
+    }),
 ];
 
 fn alone(ctx: Ctx, name: &'static str) -> Running {
@@ -66,6 +140,16 @@ fn alone(ctx: Ctx, name: &'static str) -> Running {
         let mut stand = Stand::start(&ctx, BROKERS, INSTANCES).await?;
         stand.play(&ctx, act(name)?).await
     })
+}
+
+async fn with_one_and_three_brokers(ctx: Ctx) -> Result<RowReport> {
+    let mut all = RowReport::default();
+    for brokers in [1, BROKERS] {
+        let ctx = ctx.within(&format!("brokers-{brokers}"));
+        let mut stand = Stand::start(&ctx, brokers, INSTANCES).await?;
+        all.add(stand.play(&ctx, act("E1")?).await?);
+    }
+    Ok(all)
 }
 
 fn act(name: &str) -> Result<Act> {
@@ -78,8 +162,12 @@ fn act(name: &str) -> Result<Act> {
 ///
 /// # Errors
 /// When one cannot be played.
-pub async fn together(ctx: Ctx, rows: &[(&str, u32)]) -> Result<Vec<(String, RowReport)>> {
-    let mut stand = Stand::start(&ctx, BROKERS, INSTANCES).await?;
+pub async fn together(
+    ctx: Ctx,
+    brokers: usize,
+    rows: &[(&str, u32)],
+) -> Result<Vec<(String, RowReport)>> {
+    let mut stand = Stand::start(&ctx, brokers, INSTANCES).await?;
     let mut reports = Vec::new();
     for (name, count) in rows {
         let ctx = Ctx {
@@ -92,22 +180,6 @@ pub async fn together(ctx: Ctx, rows: &[(&str, u32)]) -> Result<Vec<(String, Row
         reports.push(((*name).to_owned(), report));
     }
     Ok(reports)
-}
-
-async fn brokers_die(stand: &mut Stand, ctx: &Ctx) -> Result<Harm> {
-    let mut harm = Harm::default();
-    for _ in 0..ctx.count {
-        for broker in 0..BROKERS {
-            let source = stand.scene.source();
-            stand.cluster()?.kafka.kill(broker)?;
-            harm.add(stand.next_delivery().await?);
-            stand.cluster()?.kafka.restart(broker)?;
-            stand.scene.end(source).await?;
-            stand.whole().await?;
-        }
-    }
-    harm.judge_times(ctx, "E2", TAKEN_OVER);
-    Ok(harm)
 }
 
 async fn database_restarts(stand: &mut Stand, ctx: &Ctx) -> Result<Harm> {
@@ -124,30 +196,6 @@ async fn database_restarts(stand: &mut Stand, ctx: &Ctx) -> Result<Harm> {
         stand.scene.end(source).await?;
     }
     harm.judge_times(ctx, "C11", DATABASE_BACK);
-    Ok(harm)
-}
-
-async fn owner_freezes(stand: &mut Stand, ctx: &Ctx) -> Result<Harm> {
-    let mut harm = Harm::default();
-    for _ in 0..ctx.count {
-        let source = stand.scene.source();
-        stand.next_delivery().await?;
-        let frozen = stand.owner().await?;
-        let rest = stand.client_without(frozen)?;
-        stand.instance(frozen)?.process().signal(Signal::Freeze)?;
-        // The first receiver stays where it is, at the frozen instance, and would take what comes.
-        let second = stand.taker.beside(rest.clone(), SYSTEM, PRODUCT);
-        harm.add(stand.next_delivery_from(&rest).await?);
-        let before = stand.taker.journal().repeated;
-        stand.instance(frozen)?.process().signal(Signal::Wake)?;
-        stand.next_delivery_from(&rest).await?;
-        drop(second);
-        stand.scene.end(source).await?;
-        let late = stand.taker.journal().repeated - before;
-        harm.notes
-            .push(format!("A8: {late} deliveries came again, without effect"));
-    }
-    harm.judge_times(ctx, "A8", TAKEN_OVER);
     Ok(harm)
 }
 
