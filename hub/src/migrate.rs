@@ -4,7 +4,7 @@
 //! Read next: `migrate/records.rs`, `migrate/tables.rs`, `docs/specs/migrate.md`.
 //!
 //! ```text
-//!   folder locked, marked ─▶ municipalities held ─▶ records ─▶ positions ─▶ rows ─▶ read back ─▶ free
+//!   both looked at ─▶ folder marked ─▶ municipalities held ─▶ records ─▶ positions ─▶ rows ─▶ read back ─▶ free
 //!        each step goes on where a former attempt ended
 //! ```
 
@@ -15,103 +15,38 @@ use std::sync::Arc;
 
 use musubi_proto::crash;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use crate::event::{Municipality, Position, Pseudonyms, Stream};
-use crate::folder::{self, FolderError, MIGRATED};
+use crate::folder::{self, MIGRATED};
 use crate::limits::MIGRATED_STEP_BYTES;
+use crate::log::EventLog;
 use crate::log::kafka::KafkaLog;
 use crate::log::sqlite::SqliteLog;
-use crate::log::{AppendError, EventLog, LogError};
-use crate::server::ServeError;
 use crate::server::backend::open_cluster;
 use crate::server::config::ClusterConfig;
-use crate::server::secret::{key_of_folder, read_key, write_private};
-use crate::sqlite::OpenError;
+use crate::server::secret::{read_key, write_private};
+use crate::store::postgres::PgStore;
 use crate::store::postgres::migration::Begun;
-use crate::store::postgres::{PgOpenError, PgStore};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{DeliveryStore, PublishStore, StoreError};
+use crate::store::{DeliveryStore, PublishStore};
 
+mod error;
 mod positions;
 mod records;
 mod rows;
 mod tables;
+mod target;
 
+pub use error::MigrateError;
 use positions::Positions;
 use records::Move;
-use rows::{Rows, Sum};
+use rows::{Rows, Sum, towns_of_log};
 use tables::{Row, TABLES, Table};
+use target::Target;
 
-/// A migration failed. Each text is one line for an operator.
-#[derive(Debug, Error)]
-pub enum MigrateError {
-    /// The folder is in use.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// The folder holds no hub's files.
-    #[error("`{0}` is no data folder of a hub: it has no `log.sqlite` and `store.sqlite`")]
-    NoFolder(String),
-    /// A file of the folder cannot be used.
-    #[error("`{0}` cannot be used: {1}")]
-    File(String, #[source] io::Error),
-    /// A file of the folder cannot be opened.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The cluster cannot be used.
-    #[error(transparent)]
-    Cluster(#[from] ServeError),
-    /// The instances have another key than the configuration names.
-    #[error(transparent)]
-    Database(#[from] PgOpenError),
-    /// The pseudonyms would not be the same.
-    #[error(
-        "the cluster's key of the pseudonyms is not the folder's, so nobody would be found again; \
-         copy it to all instances: `cp {folder}/pseudonym.key {key}`"
-    )]
-    OtherKey {
-        /// Folder.
-        folder: String,
-        /// The cluster's file.
-        key: String,
-    },
-    /// The folder goes into another cluster.
-    #[error("the folder's migration into the Kafka cluster `{0}` has begun; end it there")]
-    OtherCluster(String),
-    /// Its store has not all that its log has.
-    #[error(
-        "the hub of the folder did not stop in order: its store does not know the end of the log of \
-         `{0}`; start it with `musubi serve --data`, stop it, and migrate then"
-    )]
-    Behind(Municipality),
-    /// The cluster knows the municipality.
-    #[error(
-        "the cluster knows `{0}` already; a municipality that is migrated must be new there: check \
-         that nobody published or bound there, and give a database and topics without it"
-    )]
-    NotNew(Municipality),
-    /// A row cannot be read.
-    #[error("a row of the table `{0}` in the folder's store names no municipality of its log")]
-    Row(&'static str),
-    /// The rows cannot be read.
-    #[error("the folder's store cannot be read: {0}")]
-    Rows(#[source] sqlx::Error),
-    /// What was read back is not what was written.
-    #[error("{what}; the folder is as it was, and the cluster serves nothing of it")]
-    Differs {
-        /// Which part.
-        what: String,
-    },
-    /// A log cannot be read.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The topics cannot be written.
-    #[error(transparent)]
-    Append(#[from] AppendError),
-    /// A store cannot be read or written.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
+const LOG: &str = "log.sqlite";
+const STORE: &str = "store.sqlite";
+const KEY: &str = "pseudonym.key";
 
 /// A part that was read back and found the same.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -141,6 +76,97 @@ struct Mark {
     done: bool,
 }
 
+/// What a migration would do.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Plan {
+    /// Municipalities.
+    pub municipalities: Vec<String>,
+    /// A former attempt is gone on with.
+    pub goes_on: bool,
+    /// Streams and tables, each with its records or rows.
+    pub parts: Vec<(String, u64)>,
+}
+
+/// A folder that may go into a cluster.
+struct Checked {
+    _lock: File,
+    old: Old,
+    towns: Vec<Municipality>,
+    pseudonyms: Pseudonyms,
+    cluster: String,
+    mark: Option<Mark>,
+}
+
+impl Checked {
+    async fn new(folder: &Path, config: &ClusterConfig) -> Result<Self, MigrateError> {
+        for file in [LOG, STORE, KEY] {
+            if !folder.join(file).exists() {
+                let folder = folder.display().to_string();
+                return Err(MigrateError::NoFolder { folder, file });
+            }
+        }
+        let lock = folder::lock(folder)?;
+        let key = read_key(&folder.join(KEY))?;
+        if read_key(&config.pseudonym_key_file).ok() != Some(key) {
+            return Err(MigrateError::OtherKey {
+                folder: folder.display().to_string(),
+                key: config.pseudonym_key_file.display().to_string(),
+            });
+        }
+        let mark = mark(folder)?;
+        let old = Old::open(folder).await?;
+        let towns = old.towns(folder).await?;
+        let pseudonyms = Pseudonyms::new(key);
+        let target = Target {
+            config,
+            key_check: &pseudonyms.key_check(),
+            towns: &towns,
+            mark: mark.as_ref(),
+        };
+        let cluster = target.check().await?;
+        Ok(Self {
+            _lock: lock,
+            old,
+            towns,
+            pseudonyms,
+            cluster,
+            mark,
+        })
+    }
+}
+
+/// Says what a migration would move, or why it cannot be. Writes nothing.
+///
+/// # Errors
+/// When it cannot be done, in one line.
+pub async fn plan(folder: &Path, config: &ClusterConfig) -> Result<Plan, MigrateError> {
+    let Checked {
+        _lock,
+        old,
+        towns,
+        mark,
+        ..
+    } = Checked::new(folder, config).await?;
+    let mut parts = Vec::new();
+    for m in &towns {
+        for stream in Stream::ALL {
+            let bounds = old.log.bounds(m, stream).await?;
+            let name = format!("{m} {}", stream.name());
+            parts.push((name, bounds.next.0 - bounds.first.0));
+        }
+    }
+    let mut rows = Rows::open(&folder.join(STORE)).await?;
+    for table in &TABLES {
+        parts.push((table.name.to_owned(), rows.count(table).await?));
+    }
+    old.close().await;
+    Ok(Plan {
+        municipalities: towns.iter().map(ToString::to_string).collect(),
+        goes_on: mark.is_some(),
+        parts,
+    })
+}
+
 /// Takes a folder over into a cluster, or goes on with that.
 ///
 /// # Errors
@@ -150,24 +176,22 @@ pub async fn migrate(
     config: &ClusterConfig,
     mut say: impl FnMut(&str) + Send,
 ) -> Result<Migrated, MigrateError> {
-    let there = |name| folder.join(name).exists();
-    if !there("log.sqlite") || !there("store.sqlite") {
-        return Err(MigrateError::NoFolder(folder.display().to_string()));
-    }
-    let _lock = folder::lock(folder)?;
-    let key = key_of_folder(folder)?;
-    if read_key(&config.pseudonym_key_file).ok() != Some(key) {
-        return Err(MigrateError::OtherKey {
-            folder: folder.display().to_string(),
-            key: config.pseudonym_key_file.display().to_string(),
-        });
-    }
-    let old = Old::open(folder).await?;
-    let pseudonyms = Pseudonyms::new(key);
+    let Checked {
+        _lock,
+        old,
+        towns,
+        pseudonyms,
+        cluster,
+        mark,
+    } = Checked::new(folder, config).await?;
     let (log, store) = open_cluster(config, None).await?;
     store.uses_key(&pseudonyms.key_check()).await?;
-    let mark = mark(folder, log.cluster_id())?;
-    let is_new = !there(MIGRATED);
+    let is_new = mark.is_none();
+    let mark = mark.unwrap_or_else(|| Mark {
+        id: uuid::Uuid::now_v7().to_string(),
+        cluster,
+        done: false,
+    });
     // From here on the folder's own hub must not go on: what was copied would be out of date.
     write_mark(folder, &mark)?;
     crash::point("migrate.marked");
@@ -178,10 +202,10 @@ pub async fn migrate(
         store,
         pseudonyms,
     }
-    .run(folder, &mut say)
+    .run(folder, &towns, &mut say)
     .await;
     old.close().await;
-    if is_new && matches!(ran, Err(MigrateError::NotNew(_) | MigrateError::Behind(_))) {
+    if is_new && matches!(ran, Err(MigrateError::NotNew(_))) {
         let path = folder.join(MIGRATED);
         let failed = |error| MigrateError::File(path.display().to_string(), error);
         std::fs::remove_file(&path).map_err(failed)?;
@@ -191,23 +215,13 @@ pub async fn migrate(
     Ok(migrated)
 }
 
-/// The mark of the folder, made when it is the first attempt.
-fn mark(folder: &Path, cluster: &str) -> Result<Mark, MigrateError> {
+/// What a former attempt left in the folder.
+fn mark(folder: &Path) -> Result<Option<Mark>, MigrateError> {
     let path = folder.join(MIGRATED);
     let failed = |error| MigrateError::File(path.display().to_string(), error);
     match File::open(&path) {
-        Ok(file) => {
-            let mark: Mark = serde_json::from_reader(file).map_err(|e| failed(e.into()))?;
-            match mark.cluster == cluster {
-                true => Ok(mark),
-                false => Err(MigrateError::OtherCluster(mark.cluster)),
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Mark {
-            id: uuid::Uuid::now_v7().to_string(),
-            cluster: cluster.to_owned(),
-            done: false,
-        }),
+        Ok(file) => serde_json::from_reader(file).map_err(|error| failed(error.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),
     }
 }
@@ -227,22 +241,27 @@ struct Old {
 
 impl Old {
     async fn open(folder: &Path) -> Result<Self, MigrateError> {
-        let log = SqliteLog::open(&folder.join("log.sqlite")).await?;
-        let store = SqliteStore::open(&folder.join("store.sqlite")).await?;
+        let log = SqliteLog::open_as_it_is(&folder.join(LOG)).await?;
+        let store = SqliteStore::open_as_it_is(&folder.join(STORE)).await?;
         store.check_beside().await?;
         Ok(Self { log, store })
     }
 
     async fn close(self) {
-        self.log.settle().await;
         self.log.close().await;
-        self.store.seal().await;
         self.store.close().await;
     }
 
-    /// The log is written first: what the store does not know yet only its own hub brings in.
-    async fn must_be_whole(&self, towns: &[Municipality]) -> Result<(), MigrateError> {
-        for m in towns {
+    /// Its municipalities. The log is written first: what the store does not know yet only its own
+    /// hub brings in.
+    async fn towns(&self, folder: &Path) -> Result<Vec<Municipality>, MigrateError> {
+        let towns = self.store.municipalities().await?;
+        for m in towns_of_log(&folder.join(LOG)).await? {
+            if !towns.contains(&m) {
+                return Err(MigrateError::Behind(m));
+            }
+        }
+        for m in &towns {
             for stream in Stream::ALL {
                 let next = self.log.bounds(m, stream).await?.next;
                 if self.store.committed_tail(m, stream).await? != next && next > Position(1) {
@@ -250,7 +269,7 @@ impl Old {
                 }
             }
         }
-        Ok(())
+        Ok(towns)
     }
 }
 
@@ -266,11 +285,10 @@ impl Run<'_> {
     async fn run(
         &self,
         folder: &Path,
+        towns: &[Municipality],
         say: &mut (impl FnMut(&str) + Send),
     ) -> Result<Migrated, MigrateError> {
-        let towns = self.old.store.municipalities().await?;
-        self.old.must_be_whole(&towns).await?;
-        let mut rows = Rows::open(&folder.join("store.sqlite")).await?;
+        let mut rows = Rows::open(&folder.join(STORE)).await?;
         let former = rows.epochs().await?;
         let with_epochs: Vec<_> = towns
             .iter()

@@ -4,6 +4,7 @@
 //! (P1). Only the store lowers it, for commits that the log brings back.
 //! Read next: `sqlite/wal.rs`, `sqlite/seal.rs`, `log/sqlite.rs`, `store/sqlite/writer.rs`.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::time::Duration;
 
@@ -127,6 +128,38 @@ pub(crate) fn check_wal(path: &Path) -> Result<(), OpenError> {
     }
 }
 
+fn must_be_known(path: &Path, found: i64, known: i64) -> Result<(), OpenError> {
+    let path = || path.display().to_string();
+    match found.cmp(&known) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(OpenError::Newer {
+            path: path(),
+            found,
+            known,
+        }),
+        Ordering::Less => Err(OpenError::Older {
+            path: path(),
+            found,
+            known,
+        }),
+    }
+}
+
+/// Opens a file that is only read, and stays as it was found, byte for byte.
+pub(crate) async fn open_as_it_is(
+    path: &Path,
+    version: i64,
+) -> Result<SqliteConnection, OpenError> {
+    let failed = |source| not_opened(path, source);
+    let mut connection = open_reader(path).await.map_err(failed)?;
+    let found: i64 = sqlx::query_scalar("PRAGMA user_version")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(failed)?;
+    must_be_known(path, found, version)?;
+    Ok(connection)
+}
+
 /// Opens the one writing connection and creates the tables of a new file.
 pub(crate) async fn open_writer(
     path: &Path,
@@ -144,21 +177,9 @@ pub(crate) async fn open_writer(
         .fetch_one(&mut *transaction)
         .await
         .map_err(failed)?;
-    if found > version {
-        return Err(OpenError::Newer {
-            path: path.display().to_string(),
-            found,
-            known: version,
-        });
-    }
-    if (1..version).contains(&found) {
-        return Err(OpenError::Older {
-            path: path.display().to_string(),
-            found,
-            known: version,
-        });
-    }
-    if found == 0 {
+    if found > 0 {
+        must_be_known(path, found, version)?;
+    } else {
         sqlx::raw_sql(schema)
             .execute(&mut *transaction)
             .await

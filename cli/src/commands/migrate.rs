@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use musubi_hub::migrate::{Migrated, migrate};
+use musubi_hub::migrate::{Migrated, Plan, migrate, plan};
 use musubi_hub::server::Config;
 use serde_json::json;
 
@@ -24,7 +24,8 @@ over, read back and compared; until then no instance serves them. Broken off, th
 where it was when it is started again. The folder stays as it is and is marked, so that it is not
 served by mistake. The instances need the folder's key of the pseudonyms (`pseudonym_key_file`).
 
-Example:
+Examples:
+  musubi migrate --from /var/lib/musubi --to /etc/musubi/cluster.yaml --dry-run
   musubi migrate --from /var/lib/musubi --to /etc/musubi/cluster.yaml"
 )]
 pub(crate) struct Args {
@@ -34,6 +35,9 @@ pub(crate) struct Args {
     /// Configuration file of an instance of the cluster
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
+    /// Say what would be moved, or why it cannot be, and write nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Runs it.
@@ -46,6 +50,15 @@ pub(crate) async fn run(args: Args, access: &Access) -> Result<()> {
         );
         return Err(Failure::Usage(text).into());
     };
+    let failed = |error| Failure::usage(&anyhow::Error::new(error));
+    if args.dry_run {
+        let plan = Box::pin(plan(&args.from, &cluster)).await.map_err(failed)?;
+        if access.json {
+            return output::print_json(&json!({"ok": true, "plan": plan}));
+        }
+        print_plan(&plan);
+        return Ok(());
+    }
     let quiet = access.json;
     let say = move |what: &str| {
         if !quiet {
@@ -53,13 +66,25 @@ pub(crate) async fn run(args: Args, access: &Access) -> Result<()> {
         }
     };
     let moved = Box::pin(migrate(&args.from, &cluster, say)).await;
-    let migrated = moved.map_err(|error| Failure::usage(&anyhow::Error::new(error)))?;
+    let migrated = moved.map_err(failed)?;
     if access.json {
         return output::print_json(&json!({"ok": true, "migrated": migrated}));
     }
     print(&migrated);
     println!("serve the cluster: musubi serve --config {file}");
     Ok(())
+}
+
+fn print_plan(plan: &Plan) {
+    println!("{:<22} {:>10}", "would be moved", "count");
+    for (name, count) in &plan.parts {
+        println!("{name:<22} {count:>10}");
+    }
+    let towns = plan.municipalities.join(", ");
+    match plan.goes_on {
+        true => println!("a migration of {towns} has begun and would go on; nothing was written"),
+        false => println!("{towns}: nothing stands against it, and nothing was written"),
+    }
 }
 
 fn print(migrated: &Migrated) {

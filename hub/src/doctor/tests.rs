@@ -169,6 +169,7 @@ fn a_broker_a_group_and_an_owner_that_are_missing_are_found() {
             municipality: "142042".to_owned(),
             owner: Some("http://a:1".to_owned()),
             holds: false,
+            migration: None,
         }],
     };
     let found = instances(&seen);

@@ -74,6 +74,19 @@ impl SqliteLog {
         })
     }
 
+    /// Opens a file that is only read, and stays as it was found.
+    pub(crate) async fn open_as_it_is(path: &Path) -> Result<Self, OpenError> {
+        sqlite::check_wal(path)?;
+        let writer = sqlite::open_as_it_is(path, SCHEMA_VERSION).await?;
+        let readers = sqlite::open_readers(path).await?;
+        Ok(Self {
+            path: path.to_owned(),
+            writer: Mutex::new(writer),
+            readers,
+            tails: Tails::default(),
+        })
+    }
+
     /// Which life of the log this is: a log that was restored from a backup has another history
     /// than the one that went on, and another number.
     pub async fn incarnation(&self) -> Result<u64, LogError> {

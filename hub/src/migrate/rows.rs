@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::positions::Positions;
 use super::tables::{Row, Table};
 use super::{MigrateError, Verified, hex};
+use crate::event::Municipality;
 use crate::sqlite::open_reader;
 
 /// The embedded store as rows.
@@ -32,6 +33,26 @@ fn unreadable(source: sqlx::Error) -> MigrateError {
     MigrateError::Rows(source)
 }
 
+/// Municipalities that have records in a log.
+pub(super) async fn towns_of_log(log: &Path) -> Result<Vec<Municipality>, MigrateError> {
+    let mut connection = open_reader(log).await.map_err(unreadable)?;
+    // From one to the next along the key: the records themselves are many.
+    let codes: Result<Vec<String>, _> = sqlx::query_scalar(
+        "WITH RECURSIVE town (code) AS (
+           SELECT min(municipality) FROM record UNION ALL
+           SELECT (SELECT min(municipality) FROM record WHERE municipality > code)
+           FROM town WHERE code IS NOT NULL)
+         SELECT code FROM town WHERE code IS NOT NULL",
+    )
+    .fetch_all(&mut connection)
+    .await;
+    let codes = codes.map_err(unreadable)?;
+    Ok(codes
+        .iter()
+        .filter_map(|m| Municipality::parse(m))
+        .collect())
+}
+
 impl Rows {
     pub(super) async fn open(store: &Path) -> Result<Self, MigrateError> {
         let connection = open_reader(store).await.map_err(unreadable)?;
@@ -46,6 +67,15 @@ impl Rows {
             .map_err(unreadable)?;
         let rows = rows.into_iter();
         Ok(rows.map(|(m, epoch)| (m, epoch.cast_unsigned())).collect())
+    }
+
+    /// How many rows a table has.
+    pub(super) async fn count(&mut self, table: &Table) -> Result<u64, MigrateError> {
+        let count = format!("SELECT count(*) FROM {}", table.name);
+        let count: Result<i64, _> = sqlx::query_scalar(AssertSqlSafe(count))
+            .fetch_one(&mut self.connection)
+            .await;
+        Ok(count.map_err(unreadable)?.cast_unsigned())
     }
 
     /// Names of a table's columns in the new store.

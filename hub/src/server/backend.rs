@@ -25,7 +25,7 @@ use crate::store::postgres::{Identity, PgConfig, PgStore};
 use crate::store::sqlite::SqliteStore;
 
 /// First part of the topics' names.
-const TOPICS_PREFIX: &str = "musubi";
+pub(crate) const TOPICS_PREFIX: &str = "musubi";
 
 /// What a hub stands on.
 #[derive(Debug)]

@@ -14,6 +14,9 @@ use sqlx::sqlite::SqliteConnection;
 use super::{OpenError, not_opened, open_reader};
 use crate::limits::SEAL_BYTES_MAX;
 
+/// What a seal's name ends in.
+const SEAL: &str = ".sealed";
+
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
@@ -57,8 +60,18 @@ pub(crate) struct Unchecked {
 
 /// Takes the seal off a file that was just opened and not written to; what is left to be checked.
 pub(crate) async fn unseal(path: &Path) -> Result<Unchecked, OpenError> {
+    let unchecked = look(path).await?;
+    take_off(&beside(path, SEAL)).map_err(|error| {
+        let what = format!("its seal cannot be taken off: {error}");
+        damaged(path, what)
+    })?;
+    Ok(unchecked)
+}
+
+/// What is to be checked of a file that keeps its seal.
+pub(crate) async fn look(path: &Path) -> Result<Unchecked, OpenError> {
     let failed = |source| not_opened(path, source);
-    let seal = beside(path, ".sealed");
+    let seal = beside(path, SEAL);
     let sealed = match fs::read_to_string(&seal) {
         Ok(sealed) => Some(sealed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -72,10 +85,6 @@ pub(crate) async fn unseal(path: &Path) -> Result<Unchecked, OpenError> {
         .execute(&mut reader)
         .await
         .map_err(failed)?;
-    take_off(&seal).map_err(|error| {
-        let what = format!("its seal cannot be taken off: {error}");
-        damaged(path, what)
-    })?;
     Ok(Unchecked {
         path: path.to_owned(),
         reader,
@@ -153,7 +162,7 @@ pub(crate) async fn seal(
     if busy != 0 || bytes(path) > SEAL_BYTES_MAX {
         return Ok(());
     }
-    let seal = beside(path, ".sealed");
+    let seal = beside(path, SEAL);
     let mut file = File::create(&seal)?;
     file.write_all(digest(path)?.as_bytes())?;
     file.sync_all()?;

@@ -63,6 +63,21 @@ impl SqliteStore {
         })
     }
 
+    /// Opens a file that is only read, stays as it was found, and keeps its seal.
+    pub(crate) async fn open_as_it_is(path: &Path) -> Result<Self, OpenError> {
+        let writer = sqlite::open_as_it_is(path, SCHEMA_VERSION).await?;
+        let unchecked = seal::look(path).await?;
+        let readers = sqlite::open_readers(path).await?;
+        Ok(Self {
+            path: path.to_owned(),
+            writer: Writer::new(path, writer),
+            deltas: Deltas::default(),
+            readers,
+            checked: AtomicBool::new(false),
+            unchecked: Mutex::new(Some(unchecked)),
+        })
+    }
+
     /// Checks what was too large to be checked before it served; the file is in use meanwhile.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ pub mod hub;
 pub mod journals;
 pub mod kills;
 pub mod leaks;
+pub mod migration;
 pub mod receiver;
 pub mod registry;
 pub mod stage;

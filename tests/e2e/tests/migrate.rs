@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 use musubi_e2e::cluster::Cluster;
 use musubi_e2e::event::{event, moved};
 use musubi_e2e::hub::{MUNICIPALITY, PATIENCE};
+use musubi_e2e::migration::{digests, migrate, must_refuse};
 use musubi_e2e::process::musubi;
 use musubi_e2e::receiver::Receiver;
 use musubi_e2e::{Client, Hub, wait_until};
@@ -64,16 +64,6 @@ async fn take(receiver: &mut Receiver, count: usize, applied: &mut BTreeSet<u64>
     Ok(())
 }
 
-fn migrate(from: &Path, to: &Path, crash_at: Option<&str>) -> Result<Output> {
-    let mut command: Command = musubi()?;
-    command.arg("migrate").arg("--from").arg(from);
-    command.arg("--to").arg(to);
-    if let Some(point) = crash_at {
-        command.env("MUSUBI_CRASH_AT", point);
-    }
-    command.output().context("run musubi migrate")
-}
-
 const SYSTEM: &str = "010";
 const PRODUCT: &str = "test-tax";
 
@@ -81,12 +71,6 @@ const PRODUCT: &str = "test-tax";
 fn parked(units: &[ParkedUnit]) -> Vec<(u64, u32, String)> {
     let unit = |unit: &ParkedUnit| (unit.sequence, unit.attempts, unit.reason.clone());
     units.iter().map(unit).collect()
-}
-
-fn must_fail(output: &Output, text: &str) -> Result<()> {
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(!output.status.success() && said.contains(text), "{said}");
-    Ok(())
 }
 
 /// A migration that dies at each of its steps and goes on from there.
@@ -136,7 +120,8 @@ async fn receivers_go_on_in_the_cluster_where_they_were_in_the_folder() -> Resul
     drop(receiver);
     old.process().stop()?;
 
-    must_fail(&migrate(&data, &config, None)?, "pseudonym.key")?;
+    let left = digests(&data)?;
+    must_refuse(&migrate(&data, &config, None)?, &["pseudonym.key", "cp "])?;
     std::fs::copy(
         data.join("pseudonym.key"),
         place.path().join("pseudonym.key"),
@@ -147,7 +132,8 @@ async fn receivers_go_on_in_the_cluster_where_they_were_in_the_folder() -> Resul
     ensure!(output.status.success(), "{output:?}");
     let mut served = musubi()?;
     served.arg("serve").arg("--data").arg(&data);
-    must_fail(&served.output()?, "migrated")?;
+    must_refuse(&served.output()?, &["migrated"])?;
+    ensure!(digests(&data)? == left, "the folder was changed");
 
     let client = new.client()?;
     // What was published before is known, by its ids.
@@ -168,11 +154,37 @@ async fn receivers_go_on_in_the_cluster_where_they_were_in_the_folder() -> Resul
     // Positions are others than before, and the next owner finds the same end.
     drop(receiver);
     new.kill_and_restart().await?;
-    let receiver =
+    let mut receiver =
         Receiver::attach_when_bound(&client, SYSTEM, PRODUCT, Default::default()).await?;
     ensure!(receiver.welcome().incarnation == 2);
     ensure!(client.log(Stream::Live).await?.len() == 2 * first.len());
-    Ok(())
+    retried(&new, &mut receiver).await
+}
+
+/// Who was parked in the folder is delivered from the cluster, and all that waited behind.
+async fn retried(hub: &Hub, receiver: &mut Receiver) -> Result<()> {
+    let unit = [
+        "--subscription",
+        "142042/010",
+        "--sequence",
+        "1",
+        "--member",
+        "1",
+    ];
+    let who = ["--operator", "desk-1", "--reason", "as agreed"];
+    hub.command(&[&["parked", "retry"][..], &unit, &who].concat())?;
+    receiver.allow(2).await?;
+    for sequence in [1, u64::from(PEOPLE) + 1] {
+        let delivery = receiver.delivery().await?;
+        let unit = delivery.units.first().context("a unit")?;
+        ensure!(unit.sequence == sequence, "{unit:?}");
+        receiver.answer(&delivery, Outcome::Applied).await?;
+    }
+    let client = hub.client()?;
+    wait_until(PATIENCE, "nobody to be parked", async || {
+        Ok(client.parked(SYSTEM).await?.is_empty())
+    })
+    .await
 }
 
 /// A gap is filled from both sides of the migration.

@@ -25,7 +25,7 @@ pub struct Weakness {
 impl Weakness {
     /// A compacted topic forgets every event of a person but the last one, at any moment: nobody
     /// can want that.
-    pub(super) fn can_be_allowed(&self) -> bool {
+    pub(crate) fn can_be_allowed(&self) -> bool {
         self.setting != "cleanup.policy"
     }
 }

@@ -72,6 +72,8 @@ pub struct Town {
     pub owner: Option<String>,
     /// The owner's lease holds.
     pub holds: bool,
+    /// The migration that brought it, or brings it.
+    pub migration: Option<String>,
 }
 
 const SETTINGS: &str = "
@@ -95,11 +97,12 @@ const MAY_ALTER: &str = "SELECT coalesce(bool_and(pg_has_role(c.relowner, 'usage
   WHERE n.nspname = current_schema() AND c.relname IN ('meta', 'history', 'owners')";
 
 const TOWNS: &str = "SELECT o.municipality, h.address,
-    coalesce(h.lease_until > clock_timestamp(), FALSE)
-  FROM owners o LEFT JOIN holders h ON h.id = o.holder ORDER BY o.municipality";
+    coalesce(h.lease_until > clock_timestamp(), FALSE), i.id
+  FROM owners o LEFT JOIN holders h ON h.id = o.holder
+  LEFT JOIN migration i ON i.municipality = o.municipality ORDER BY o.municipality";
 
 const INSTANCES: &str = "SELECT DISTINCT address FROM holders
-  WHERE lease_until > clock_timestamp() ORDER BY address";
+  WHERE lease_until > clock_timestamp() AND address <> '' ORDER BY address";
 
 const SLOWEST: &str = "SELECT municipality, min(live_position), min(bulk_position)
   FROM subscription WHERE NOT closed GROUP BY municipality ORDER BY municipality";
@@ -174,6 +177,7 @@ async fn meta(connection: &mut PgConnection) -> Result<Meta, sqlx::Error> {
         municipality: row.get(0),
         owner: row.get(1),
         holds: row.get(2),
+        migration: row.get(3),
     });
     meta.towns = towns.collect();
     let instances = all(connection, INSTANCES).await?;
