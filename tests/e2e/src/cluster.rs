@@ -15,6 +15,17 @@ use crate::process::musubi;
 /// Bytes of the key of the pseudonyms: a test has nothing to hide.
 const KEY: [u8; 32] = [7; 32];
 
+/// By which addresses an instance is reached and reaches others, such as those of proxies.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// Brokers, separated by commas.
+    pub brokers: String,
+    /// Database.
+    pub database: String,
+    /// What the instance says of itself; where it listens, when it says nothing.
+    pub own: Option<String>,
+}
+
 /// Brokers and a database.
 #[derive(Debug)]
 pub struct Cluster {
@@ -28,7 +39,12 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one broker or three, and a database; `folder` gets what the hubs need.
     pub fn start(folder: &Path, brokers: usize) -> Result<Self> {
-        let kafka = std::thread::spawn(move || Kafka::start(brokers));
+        Self::start_with_ways(folder, brokers, Vec::new())
+    }
+
+    /// The same, with further ways to the brokers, by each of which their addresses are others.
+    pub fn start_with_ways(folder: &Path, brokers: usize, ways: Vec<Vec<String>>) -> Result<Self> {
+        let kafka = std::thread::spawn(move || Kafka::start_with_ways(brokers, &ways));
         let postgres = Postgres::start()?;
         let kafka = kafka.join().ok().context("starting Kafka panicked")??;
         fs::write(folder.join("pseudonym.key"), KEY).context("write the key")?;
@@ -41,18 +57,28 @@ impl Cluster {
 
     /// The configuration of the hubs, as a file: brokers and database by their own addresses.
     pub fn config(&self) -> Result<PathBuf> {
-        self.config_through(&self.kafka.brokers(), &self.postgres.url("postgres"))
+        let direct = Addresses {
+            brokers: self.kafka.brokers(),
+            database: self.postgres.url("postgres"),
+            own: None,
+        };
+        self.write_config("cluster.yaml", &direct)
     }
 
-    /// The same with other addresses, such as those of proxies.
-    pub fn config_through(&self, brokers: &str, database: &str) -> Result<PathBuf> {
-        let file = self.folder.join("cluster.yaml");
+    fn write_config(&self, name: &str, addresses: &Addresses) -> Result<PathBuf> {
+        let file = self.folder.join(name);
         let replication = self.kafka.count();
         let weak = replication < 3;
         let key = self.folder.join("pseudonym.key");
+        let Addresses {
+            brokers,
+            database,
+            own,
+        } = addresses;
+        let own = own.as_ref().map(|own| format!("  address: {own}\n"));
         let text = format!(
             "cluster:
-  pseudonym_key_file: {key}
+{own}  pseudonym_key_file: {key}
   kafka:
     brokers: [{brokers}]
     replication: {replication}
@@ -60,6 +86,7 @@ impl Cluster {
   postgres:
     url: {database}
 ",
+            own = own.unwrap_or_default(),
             key = key.display(),
         );
         fs::write(&file, text).context("write the configuration")?;
@@ -71,8 +98,13 @@ impl Cluster {
         self.hub_at(name, self.config()?).await
     }
 
-    /// The same with a configuration of its own.
-    pub async fn hub_at(&self, name: &str, config: PathBuf) -> Result<Hub> {
+    /// The same by other addresses.
+    pub async fn hub_by(&self, name: &str, addresses: &Addresses) -> Result<Hub> {
+        let config = self.write_config(&format!("{name}.yaml"), addresses)?;
+        self.hub_at(name, config).await
+    }
+
+    async fn hub_at(&self, name: &str, config: PathBuf) -> Result<Hub> {
         let mut command = musubi()?;
         command.arg("serve");
         let place = vec!["--config".into(), config.into()];

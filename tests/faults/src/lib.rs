@@ -9,6 +9,7 @@ pub mod dice;
 pub mod disk;
 pub mod history;
 pub mod judged;
+pub mod lines;
 pub mod load;
 pub mod network;
 pub mod others;

@@ -93,6 +93,7 @@ impl Links {
 #[derive(Debug)]
 pub struct Proxy {
     address: String,
+    target: watch::Sender<String>,
     links: watch::Sender<Links>,
     resets: watch::Sender<u64>,
     accepted: Arc<AtomicU64>,
@@ -109,8 +110,9 @@ impl Proxy {
         let links = watch::Sender::new(Links::default());
         let resets = watch::Sender::new(0);
         let accepted = Arc::new(AtomicU64::new(0));
+        let target = watch::Sender::new(target.to_owned());
         let wire = Wire {
-            target: target.to_owned(),
+            target: target.subscribe(),
             links: links.subscribe(),
             resets: resets.subscribe(),
             seed,
@@ -118,6 +120,7 @@ impl Proxy {
         let task = tokio::spawn(accept(listener, wire, Arc::clone(&accepted)));
         Ok(Self {
             address,
+            target,
             links,
             resets,
             accepted,
@@ -133,6 +136,17 @@ impl Proxy {
     /// The same for clients of HTTP.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// A proxy of what is not there yet: its address is known first. Until `lead_to` nobody gets
+    /// through.
+    pub async fn ahead(seed: u64) -> Result<Self> {
+        Self::start("", seed).await
+    }
+
+    /// Where new connections lead to from now on.
+    pub fn lead_to(&self, target: &str) {
+        self.target.send_replace(target.to_owned());
     }
 
     /// Changes how every connection behaves, also those that stand.
@@ -164,7 +178,7 @@ impl Drop for Proxy {
 
 #[derive(Clone)]
 struct Wire {
-    target: String,
+    target: watch::Receiver<String>,
     links: watch::Receiver<Links>,
     resets: watch::Receiver<u64>,
     seed: u64,
@@ -187,7 +201,8 @@ async fn accept(listener: TcpListener, wire: Wire, accepted: Arc<AtomicU64>) {
 /// One connection, until both directions have ended or it is reset.
 async fn connection(client: TcpStream, mut wire: Wire) {
     wire.resets.mark_unchanged();
-    let Ok(server) = TcpStream::connect(&wire.target).await else {
+    let target = wire.target.borrow().clone();
+    let Ok(server) = TcpStream::connect(target).await else {
         return;
     };
     if client

@@ -15,6 +15,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::time::timeout;
 
+use crate::lines::Lines;
 use crate::load::Taker;
 use crate::row::{Ctx, RowReport};
 use crate::scene::{PATIENCE, PRODUCT, SYSTEM, Scene, receiver_of};
@@ -67,6 +68,8 @@ pub struct Stand {
     others: Vec<Hub>,
     /// The first instance, the cluster and the record.
     pub scene: Scene,
+    /// Its lines, where each has a proxy.
+    lines: Option<Lines>,
 }
 
 impl Stand {
@@ -74,25 +77,46 @@ impl Stand {
     pub async fn start(ctx: &Ctx, brokers: usize, instances: usize) -> Result<Self> {
         std::fs::create_dir_all(&ctx.folder).context("make the folder of a stand")?;
         let cluster = Cluster::start(&ctx.folder, brokers)?;
-        let hub = cluster.hub("instance-0").await?;
-        let mut others = Vec::new();
-        for place in 1..instances {
-            others.push(cluster.hub(&format!("instance-{place}")).await?);
+        let mut hubs = Vec::new();
+        for place in 0..instances {
+            hubs.push(cluster.hub(&format!("instance-{place}")).await?);
         }
-        let urls: Vec<String> = [&hub].into_iter().chain(&others).map(Hub::url).collect();
+        let urls: Vec<String> = hubs.iter().map(Hub::url).collect();
         let client = Client::of(&urls)?;
+        Self::of(ctx, cluster, hubs, [client.clone(), client], None).await
+    }
+
+    /// The same with a proxy in each line.
+    pub async fn start_on_lines(ctx: &Ctx, brokers: usize, instances: usize) -> Result<Self> {
+        std::fs::create_dir_all(&ctx.folder).context("make the folder of a stand")?;
+        let started = Lines::start(&ctx.folder, brokers, instances, ctx.seed);
+        let (lines, cluster, hubs) = started.await?;
+        let clients = [lines.source()?, lines.adapter()?];
+        Self::of(ctx, cluster, hubs, clients, Some(lines)).await
+    }
+
+    async fn of(
+        ctx: &Ctx,
+        cluster: Cluster,
+        hubs: Vec<Hub>,
+        [source, adapter]: [Client; 2],
+        lines: Option<Lines>,
+    ) -> Result<Self> {
+        let mut hubs = hubs.into_iter();
+        let hub = hubs.next().context("no instance")?;
         // The municipality is new: instances still find out whose it is.
         wait_until(PATIENCE, "the product to be bound", async || {
-            client.bind(SYSTEM, PRODUCT).await?;
+            source.bind(SYSTEM, PRODUCT).await?;
             Ok(true)
         })
         .await?;
-        let taker = Taker::start(client.clone(), SYSTEM, PRODUCT);
-        let scene = Scene::of(hub, client, ctx.folder.clone(), Some(cluster));
+        let taker = Taker::start(adapter, SYSTEM, PRODUCT);
+        let scene = Scene::of(hub, source, ctx.folder.clone(), Some(cluster));
         let mut stand = Self {
             taker,
-            others,
+            others: hubs.collect(),
             scene,
+            lines,
         };
         stand.next_delivery().await?;
         Ok(stand)
@@ -113,6 +137,11 @@ impl Stand {
     /// Brokers and database.
     pub fn cluster(&mut self) -> Result<&mut Cluster> {
         self.scene.cluster.as_mut().context("no cluster")
+    }
+
+    /// The lines.
+    pub fn lines(&self) -> Result<&Lines> {
+        self.lines.as_ref().context("no lines")
     }
 
     /// How many instances there are.

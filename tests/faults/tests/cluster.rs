@@ -5,17 +5,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
-use musubi_faults::row::Ctx;
-use musubi_faults::rows::cluster::together;
+use musubi_faults::row::{Ctx, RowReport};
+use musubi_faults::rows::cluster::{together, together_on_lines};
 
 const SEED: u64 = 20_261_124;
 
-async fn pass(brokers: usize, rows: &[(&str, u32)]) {
+type Played = anyhow::Result<Vec<(String, RowReport)>>;
+
+async fn pass(play: impl AsyncFnOnce(Ctx) -> Played) {
     let folder = tempfile::Builder::new()
         .prefix("musubi-row-")
         .tempdir()
         .unwrap();
-    let played = together(Ctx::new(folder.path(), 1, SEED), brokers, rows).await;
+    let played = play(Ctx::new(folder.path(), 1, SEED)).await;
     let passed = played
         .as_ref()
         .is_ok_and(|rows| rows.iter().all(|(_, report)| report.passed()));
@@ -37,10 +39,16 @@ async fn instances_three_brokers_and_database_are_harmed_and_nothing_is_lost_dou
         ("E5", 1),
         ("H5", 1),
     ];
-    pass(3, &rows).await;
+    pass(async |ctx| together(ctx, 3, &rows).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_broker_ends_in_every_way_or_freezes_and_nothing_is_lost_doubled_or_reordered() {
-    pass(1, &[("E1", 1), ("E8", 1), ("E7", 3), ("A7", 1)]).await;
+    let rows = [("E1", 1), ("E8", 1), ("E7", 3), ("A7", 1)];
+    pass(async |ctx| together(ctx, 1, &rows).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_line_is_cut_and_nothing_is_lost_doubled_or_reordered() {
+    pass(async |ctx| together_on_lines(ctx, 1, &[("D1", 1)]).await).await;
 }

@@ -43,18 +43,25 @@ struct Node {
     process: Process,
     settings: PathBuf,
     port: u16,
+    ways: Vec<u16>,
 }
 
 impl Kafka {
     /// Starts a cluster of so many nodes; returns when all of them listen. Takes some seconds.
     pub fn start(nodes: usize) -> Result<Self> {
+        Self::start_with_ways(nodes, &[])
+    }
+
+    /// The same with further listeners: who comes by one of these ways is told its addresses of the
+    /// nodes, such as those of proxies. Nodes speak to each other by none of them.
+    pub fn start_with_ways(nodes: usize, ways: &[Vec<String>]) -> Result<Self> {
         let libs = find_libs()?;
         if !(JAVA.present)() {
             bail!("{JAVA} is missing; `cargo xtask tools` installs it");
         }
         let mut last = anyhow!("not tried");
         for _ in 0..START_ATTEMPTS_MAX {
-            match Self::try_start(&libs, nodes) {
+            match Self::try_start(&libs, nodes, ways) {
                 Ok(cluster) => return Ok(cluster),
                 Err(error) => last = error,
             }
@@ -62,11 +69,11 @@ impl Kafka {
         Err(last.context("Kafka did not start"))
     }
 
-    fn try_start(libs: &Path, count: usize) -> Result<Self> {
+    fn try_start(libs: &Path, count: usize, ways: &[Vec<String>]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("musubi-kafka-").tempdir()?;
         let cluster = cluster_id()?;
         // Held until all are chosen, so that none is given out twice.
-        let listeners: Vec<TcpListener> = (0..count * 2)
+        let listeners: Vec<TcpListener> = (0..count * (2 + ways.len()))
             .map(|_| TcpListener::bind("127.0.0.1:0"))
             .collect::<Result<_, _>>()
             .context("no free port")?;
@@ -75,16 +82,19 @@ impl Kafka {
             .map(|listener| Ok(listener.local_addr()?.port()))
             .collect::<Result<_>>()?;
         drop(listeners);
-        let (brokers, controllers) = ports.split_at(count);
+        let (controllers, brokers) = ports.split_at(count);
         let mut nodes = Vec::with_capacity(count);
-        for (index, port) in brokers.iter().enumerate() {
-            let settings = prepare(folder.path(), &cluster, index, *port, controllers)?;
+        for (index, own) in brokers.chunks(1 + ways.len()).enumerate() {
+            let (port, own_ways) = own.split_first().context("no port of a broker")?;
+            let listeners = Listeners::of(index, *port, own_ways, ways, controllers)?;
+            let settings = prepare(folder.path(), &cluster, index, &listeners)?;
             let process = spawn(libs, folder.path(), &settings, index)?;
             nodes.push(Node {
                 guard: Some(Guard::over(process.pid(), folder.path())?),
                 process,
                 settings,
                 port: *port,
+                ways: own_ways.to_vec(),
             });
         }
         for node in &mut nodes {
@@ -101,6 +111,12 @@ impl Kafka {
     pub fn brokers(&self) -> String {
         let addresses = self.nodes.iter().map(Node::address);
         addresses.collect::<Vec<_>>().join(",")
+    }
+
+    /// Where the nodes listen for those who come by a way.
+    pub fn way(&self, way: usize) -> Vec<String> {
+        let ports = self.nodes.iter().filter_map(|node| node.ways.get(way));
+        ports.map(|port| format!("127.0.0.1:{port}")).collect()
     }
 
     /// How many nodes it has, running or not.
@@ -214,26 +230,54 @@ fn cluster_id() -> Result<String> {
     Ok(digits.chain(['A']).collect())
 }
 
+/// Where a node listens, and what it tells of that.
+struct Listeners {
+    listen: Vec<String>,
+    told: Vec<String>,
+    protocols: Vec<String>,
+    voters: Vec<String>,
+}
+
+impl Listeners {
+    fn of(
+        index: usize,
+        port: u16,
+        own_ways: &[u16],
+        ways: &[Vec<String>],
+        controllers: &[u16],
+    ) -> Result<Self> {
+        let own = controllers.get(index).context("no port of a controller")?;
+        let plain = format!("PLAINTEXT://127.0.0.1:{port}");
+        let mut listeners = Self {
+            listen: vec![plain.clone(), format!("CONTROLLER://127.0.0.1:{own}")],
+            told: vec![plain],
+            protocols: vec!["PLAINTEXT:PLAINTEXT".into(), "CONTROLLER:PLAINTEXT".into()],
+            voters: Vec::new(),
+        };
+        for ((way, told), port) in ways.iter().enumerate().zip(own_ways) {
+            let told = told
+                .get(index)
+                .context("a way tells an address of each node")?;
+            let listen = format!("WAY{way}://127.0.0.1:{port}");
+            listeners.listen.push(listen);
+            listeners.told.push(format!("WAY{way}://{told}"));
+            listeners.protocols.push(format!("WAY{way}:PLAINTEXT"));
+        }
+        let voters = (1..).zip(controllers);
+        let voters = voters.map(|(id, port)| format!("{id}@127.0.0.1:{port}"));
+        listeners.voters = voters.collect();
+        Ok(listeners)
+    }
+}
+
 /// Writes what a node needs to start: its settings, and the name of its cluster in its data.
-fn prepare(
-    folder: &Path,
-    cluster: &str,
-    index: usize,
-    port: u16,
-    controllers: &[u16],
-) -> Result<PathBuf> {
+fn prepare(folder: &Path, cluster: &str, index: usize, listeners: &Listeners) -> Result<PathBuf> {
     let id = index + 1;
     let data = folder.join(format!("node-{id}"));
     fs::create_dir_all(&data).with_context(|| format!("create {}", data.display()))?;
     let meta = format!("version=1\ncluster.id={cluster}\nnode.id={id}\n");
     fs::write(data.join("meta.properties"), meta).context("write meta.properties")?;
-    let voters: Vec<String> = controllers
-        .iter()
-        .zip(1..)
-        .map(|(port, id)| format!("{id}@127.0.0.1:{port}"))
-        .collect();
-    let own = controllers.get(index).context("no port of a controller")?;
-    let nodes = controllers.len();
+    let nodes = listeners.voters.len();
     let in_sync = nodes.min(2);
     let settings = folder.join(format!("node-{id}.properties"));
     let text = format!(
@@ -241,8 +285,9 @@ fn prepare(
          node.id={id}\n\
          controller.quorum.voters={}\n\
          controller.listener.names=CONTROLLER\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{own}\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         listeners={}\n\
+         advertised.listeners={}\n\
+         listener.security.protocol.map={}\n\
          log.dirs={}\n\
          auto.create.topics.enable=false\n\
          group.initial.rebalance.delay.ms=0\n\
@@ -252,7 +297,10 @@ fn prepare(
          transaction.state.log.min.isr={in_sync}\n\
          log.cleaner.dedupe.buffer.size=4194304\n\
          broker.session.timeout.ms={SESSION_TIMEOUT_MS}\n",
-        voters.join(","),
+        listeners.voters.join(","),
+        listeners.listen.join(","),
+        listeners.told.join(","),
+        listeners.protocols.join(","),
         data.display(),
     );
     fs::write(&settings, text).with_context(|| format!("write {}", settings.display()))?;

@@ -1,4 +1,4 @@
-//! A6–A8, C11, E1–E8, H5 of a cluster: instances, brokers and database die, freeze and come back.
+//! A6–A8, C11, D1–D3, E1–E8, H5 of a cluster: instances, brokers, database and the lines between.
 //! Acts on one stand: alone by the command, several in a row in the test run.
 //! Must never leave a server dead at the end of an act.
 //! Read next: `../stand.rs`, `cluster/brokers.rs`, `cluster/instances.rs`.
@@ -14,6 +14,7 @@ use crate::stand::{Act, Harm, Stand};
 
 mod brokers;
 mod instances;
+mod lines;
 
 /// After an instance or a broker is lost, the next delivery comes within this time.
 const TAKEN_OVER: Duration = Duration::from_secs(15);
@@ -52,6 +53,27 @@ pub const ROWS: &[Row] = &[
         accept: "I1–I6: 0; next delivery within 10 s",
         count: 20,
         run: |ctx| alone(ctx, "C11"),
+    },
+    Row {
+        name: "D1",
+        what: "each line of a cluster is cut, one way and both",
+        accept: "I1–I6: 0, memory bounded; next delivery within 5 s of healing",
+        count: 4,
+        run: |ctx| on_lines(ctx, "D1"),
+    },
+    Row {
+        name: "D2",
+        what: "each line of a cluster is late, slow, in pieces, cut after some bytes, and reset",
+        accept: "I1–I6: 0, memory bounded",
+        count: 1,
+        run: |ctx| on_lines(ctx, "D2"),
+    },
+    Row {
+        name: "D3",
+        what: "half-open connections on each line of a cluster",
+        accept: "noticed within 30 s; I1–I6: 0",
+        count: 1,
+        run: |ctx| on_lines(ctx, "D3"),
     },
     Row {
         name: "E1",
@@ -114,6 +136,11 @@ const ACTS: &[(&str, Act)] = &[
         Box::pin(instances::owner_freezes(stand, ctx))
     }),
     ("C11", |stand, ctx| Box::pin(database_restarts(stand, ctx))),
+    ("D1", |stand, ctx| Box::pin(lines::are_cut(stand, ctx))),
+    ("D2", |stand, ctx| Box::pin(lines::are_bad(stand, ctx))),
+    ("D3", |stand, ctx| {
+        Box::pin(lines::are_half_open(stand, ctx))
+    }),
     ("E1", |stand, ctx| {
         Box::pin(brokers::end_in_four_ways(stand, ctx))
     }),
@@ -138,6 +165,13 @@ const ACTS: &[(&str, Act)] = &[
 fn alone(ctx: Ctx, name: &'static str) -> Running {
     Box::pin(async move {
         let mut stand = Stand::start(&ctx, BROKERS, INSTANCES).await?;
+        stand.play(&ctx, act(name)?).await
+    })
+}
+
+fn on_lines(ctx: Ctx, name: &'static str) -> Running {
+    Box::pin(async move {
+        let mut stand = Stand::start_on_lines(&ctx, BROKERS, INSTANCES).await?;
         stand.play(&ctx, act(name)?).await
     })
 }
@@ -168,6 +202,27 @@ pub async fn together(
     rows: &[(&str, u32)],
 ) -> Result<Vec<(String, RowReport)>> {
     let mut stand = Stand::start(&ctx, brokers, INSTANCES).await?;
+    play_on(&mut stand, ctx, rows).await
+}
+
+/// The same on a stand with a proxy in each line.
+///
+/// # Errors
+/// When one cannot be played.
+pub async fn together_on_lines(
+    ctx: Ctx,
+    brokers: usize,
+    rows: &[(&str, u32)],
+) -> Result<Vec<(String, RowReport)>> {
+    let mut stand = Stand::start_on_lines(&ctx, brokers, INSTANCES).await?;
+    play_on(&mut stand, ctx, rows).await
+}
+
+async fn play_on(
+    stand: &mut Stand,
+    ctx: Ctx,
+    rows: &[(&str, u32)],
+) -> Result<Vec<(String, RowReport)>> {
     let mut reports = Vec::new();
     for (name, count) in rows {
         let ctx = Ctx {
