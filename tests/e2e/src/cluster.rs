@@ -57,12 +57,17 @@ impl Cluster {
 
     /// The configuration of the hubs, as a file: brokers and database by their own addresses.
     pub fn config(&self) -> Result<PathBuf> {
-        let direct = Addresses {
-            brokers: self.kafka.brokers(),
-            database: self.postgres.url("postgres"),
+        self.config_through(&self.kafka.brokers(), &self.postgres.url("postgres"))
+    }
+
+    /// The same with other addresses.
+    pub fn config_through(&self, brokers: &str, database: &str) -> Result<PathBuf> {
+        let addresses = Addresses {
+            brokers: brokers.to_owned(),
+            database: database.to_owned(),
             own: None,
         };
-        self.write_config("cluster.yaml", &direct)
+        self.write_config("cluster.yaml", &addresses)
     }
 
     fn write_config(&self, name: &str, addresses: &Addresses) -> Result<PathBuf> {
