@@ -255,6 +255,9 @@ pub const KAFKA_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 pub const KAFKA_ASK_TIMEOUT: Duration = Duration::from_secs(15);
 /// Consumers that read behind the tail at once, over all municipalities.
 pub const KAFKA_READERS: usize = 4;
+/// Longest wait of a broker for records behind the end of a topic: as long a reader that goes on to
+/// another topic waits.
+pub const KAFKA_FETCH_WAIT: Duration = Duration::from_millis(10);
 /// Records of one batch that are on their way at once.
 pub const KAFKA_WINDOW_RECORDS: usize = 4_096;
 /// Bytes of all batches that are on their way at once.

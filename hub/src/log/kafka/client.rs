@@ -11,7 +11,9 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Statistics};
 
-use crate::limits::{KAFKA_RECORD_BYTES_MAX, KAFKA_REQUEST_TIMEOUT, KAFKA_WINDOW_BYTES};
+use crate::limits::{
+    KAFKA_FETCH_WAIT, KAFKA_RECORD_BYTES_MAX, KAFKA_REQUEST_TIMEOUT, KAFKA_WINDOW_BYTES,
+};
 
 /// What the clients say goes to the hub's own lines.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +95,9 @@ pub(super) fn consumer(base: &ClientConfig) -> ClientConfig {
         // An open transaction of somebody else must not hide what stands behind it.
         .set("isolation.level", "read_uncommitted")
         .set("check.crcs", "true")
+        // What is read is there. A question behind it keeps the next one of the same consumer,
+        // for another topic, waiting for so long.
+        .set("fetch.wait.max.ms", millis(KAFKA_FETCH_WAIT))
         .set("queued.max.messages.kbytes", "8192")
         .set(
             "fetch.message.max.bytes",

@@ -19,7 +19,7 @@ use super::client::Quiet;
 use super::view::Place;
 use super::wire::{self, Seen};
 use crate::event::Position;
-use crate::limits::{KAFKA_ASK_TIMEOUT, KAFKA_READERS};
+use crate::limits::{KAFKA_ASK_TIMEOUT, KAFKA_READERS, KAFKA_REQUEST_TIMEOUT};
 
 /// A stretch could not be read.
 #[derive(Debug, Error)]
@@ -129,6 +129,17 @@ impl Reader {
         self.topic == stretch.topic && self.next == stretch.from
     }
 
+    /// Asks who leads a topic. By itself the client would look up one that is new to it within a
+    /// second; what fails here it does again.
+    fn learn(&self, topic: &str) {
+        let asked = self
+            .consumer
+            .fetch_metadata(Some(topic), KAFKA_REQUEST_TIMEOUT);
+        if let Err(error) = asked {
+            tracing::debug!(%error, topic, "nobody tells who leads a topic");
+        }
+    }
+
     fn read(
         &mut self,
         stretch: &Stretch,
@@ -138,6 +149,7 @@ impl Reader {
             topic, from, until, ..
         } = stretch;
         if !self.is_at(stretch) {
+            self.learn(topic);
             let mut place = TopicPartitionList::with_capacity(1);
             place.add_partition_offset(topic, 0, Offset::Offset(*from))?;
             self.consumer.assign(&place)?;
@@ -165,6 +177,11 @@ impl Reader {
                     }
                 }
             }
+        }
+        if self.next >= *until {
+            // Nobody asks the brokers for ever for what is not there yet.
+            self.consumer.unassign()?;
+            self.topic.clear();
         }
         Ok(())
     }

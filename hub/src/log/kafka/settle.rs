@@ -141,6 +141,12 @@ impl KafkaLog {
             .iter()
             .map(|fence| wire::offset(fence.position));
         let floor = intents.min().unwrap_or(high).min(high);
+        if lowest == stands && floor == high {
+            // The new fence stands right behind the last one, or first of all.
+            let mut tail = Tail::new(id, current, true);
+            tail.take(wire::position(stands), &Seen::Fence(id));
+            return Ok(tail);
+        }
         let mut back = KAFKA_TAIL_RECORDS.cast_signed();
         loop {
             let start = floor.saturating_sub(back).max(lowest);
