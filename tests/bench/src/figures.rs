@@ -24,6 +24,12 @@ pub(crate) enum Name {
     Ingest,
     /// Publishing over three brokers and a database against a bare producer
     ClusterIngest,
+    /// CPU for deliveries to three receivers over brokers and a database
+    ClusterCpu,
+    /// All municipalities of the country at one instance, idle: memory and start
+    ClusterIdle,
+    /// An instance is killed: when another one serves what it owned
+    ClusterTakeover,
     /// Publish to applied at 500 a second
     Latency,
     /// CPU for deliveries to three receivers
@@ -93,6 +99,9 @@ async fn measure(name: Name, scale: Scale) -> Result<Vec<Figure>> {
     match name {
         Name::Ingest => ingest::run(scale).await,
         Name::ClusterIngest => cluster::ingest(scale).await,
+        Name::ClusterCpu => deliver::cpu_over_kafka(scale, cluster::BROKERS).await,
+        Name::ClusterIdle => cluster::idle(scale).await,
+        Name::ClusterTakeover => cluster::takeover(scale).await,
         Name::Latency => deliver::latency(scale).await,
         Name::Cpu => deliver::cpu(scale).await,
         Name::Busy => deliver::busy(scale).await,

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -30,6 +30,8 @@ use crate::http::{Http, Told};
 use crate::load::published_us;
 use crate::receiver::tell_address;
 
+pub(crate) mod kafka;
+
 /// Lanes of a receiver: as many deliveries are under way at most.
 const LANES: usize = 256;
 /// Deliveries that wait in one lane.
@@ -44,7 +46,10 @@ const RETRY: Duration = Duration::from_millis(200);
 pub(crate) struct Options {
     /// File that gets the events
     #[arg(long)]
-    pub(crate) file: PathBuf,
+    pub(crate) file: Option<PathBuf>,
+    /// Brokers that get the events instead
+    #[arg(long)]
+    pub(crate) brokers: Option<String>,
     /// File that gets the address
     #[arg(long)]
     pub(crate) address_file: PathBuf,
@@ -71,18 +76,29 @@ impl std::fmt::Debug for Writing {
 
 /// Serves until it is killed.
 pub(crate) async fn run(options: Options) -> Result<()> {
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(&options.file)
-        .context("open the floor's file")?;
     let (writes, queue) = mpsc::channel(WRITE_QUEUE);
     let mut lanes = Vec::new();
     for address in &options.receiver {
         let http = Arc::new(Http::new(*address));
         lanes.push((0..LANES).map(|_| lane(http.clone())).collect());
     }
-    std::thread::spawn(move || write_all(file, queue, &lanes));
+    match options.brokers {
+        Some(brokers) => {
+            let producer = kafka::producer(&brokers).await?;
+            tokio::spawn(kafka::produce_all(producer, queue));
+            std::thread::spawn(move || {
+                if let Err(error) = kafka::consume_all(&brokers, &lanes) {
+                    eprintln!("the floor cannot consume: {error:#}");
+                }
+            });
+        }
+        None => {
+            let file = options.file.context("a file or brokers, please")?;
+            let file = File::options().create(true).append(true).open(file);
+            let file = file.context("open the floor's file")?;
+            std::thread::spawn(move || write_all(file, queue, &lanes));
+        }
+    }
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     tell_address(&options.address_file, listener.local_addr()?)?;
     tonic::transport::Server::builder()
@@ -117,33 +133,65 @@ fn write_all(mut file: File, mut queue: mpsc::Receiver<Writing>, lanes: &[Vec<La
             position += write.events.len() as u64;
             write.reply.send(first).ok();
             for event in write.events {
-                hand_over(lanes, event);
+                hand_over(lanes, Order { event, taken: None });
             }
         }
     }
 }
 
-type Lane = mpsc::Sender<Arc<Event>>;
+/// Offsets of what all receivers have taken.
+#[derive(Debug, Clone, Default)]
+struct Taken(Arc<Mutex<Vec<i64>>>);
 
-fn hand_over(lanes: &[Vec<Lane>], event: Event) {
+impl Taken {
+    fn note(&self, offset: i64) {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.push(offset);
+    }
+
+    fn take(&self) -> Vec<i64> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// An event on its way to all receivers.
+#[derive(Debug)]
+struct Order {
+    event: Event,
+    /// Where it stands, and who wants to know that all of them have taken it.
+    taken: Option<(i64, Taken)>,
+}
+
+impl Drop for Order {
+    fn drop(&mut self) {
+        if let Some((offset, taken)) = self.taken.take() {
+            taken.note(offset);
+        }
+    }
+}
+
+type Lane = mpsc::Sender<Arc<Order>>;
+
+fn hand_over(lanes: &[Vec<Lane>], order: Order) {
     let mut hasher = DefaultHasher::new();
-    event.subject.hash(&mut hasher);
+    order.event.subject.hash(&mut hasher);
     let place = hasher.finish() as usize % LANES;
-    let event = Arc::new(event);
+    let order = Arc::new(order);
     for lane in lanes.iter().filter_map(|lanes| lanes.get(place)) {
-        drop(lane.blocking_send(event.clone()));
+        drop(lane.blocking_send(order.clone()));
     }
 }
 
 /// One lane: one delivery after the other, each until it is taken.
 fn lane(http: Arc<Http>) -> Lane {
-    let (lane, mut queue) = mpsc::channel::<Arc<Event>>(LANE_QUEUE);
+    let (lane, mut queue) = mpsc::channel::<Arc<Order>>(LANE_QUEUE);
     tokio::spawn(async move {
-        while let Some(event) = queue.recv().await {
+        while let Some(order) = queue.recv().await {
+            let event = &order.event;
             let told = Told {
                 subject: &event.subject,
                 version: event.subject_version,
-                published_us: published_us(&event),
+                published_us: published_us(event),
             };
             while !matches!(http.post(told, &event.data).await, Ok(200 | 422)) {
                 tokio::time::sleep(RETRY).await;

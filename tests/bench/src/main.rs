@@ -4,6 +4,7 @@
 //! Read next: `figures.rs`, then `floor.rs`; results: `docs/performance.md`.
 
 mod adapter;
+mod country;
 mod disk;
 mod figures;
 mod floor;

@@ -140,7 +140,22 @@ pub(crate) struct Floor {
 impl Floor {
     pub(crate) async fn start(folder: &Path, receivers: &[&Receiver]) -> Result<Self> {
         let file = folder.join("floor.log").display().to_string();
-        let mut arguments = vec!["floor".to_owned(), "--file".to_owned(), file];
+        Self::start_on(folder, receivers, ["--file".to_owned(), file]).await
+    }
+
+    /// The same over brokers.
+    pub(crate) async fn over(
+        cluster: &Cluster,
+        folder: &Path,
+        receivers: &[&Receiver],
+    ) -> Result<Self> {
+        let brokers = cluster.kafka.brokers();
+        Self::start_on(folder, receivers, ["--brokers".to_owned(), brokers]).await
+    }
+
+    async fn start_on(folder: &Path, receivers: &[&Receiver], on: [String; 2]) -> Result<Self> {
+        let mut arguments = vec!["floor".to_owned()];
+        arguments.extend(on);
         for receiver in receivers {
             arguments.push("--receiver".to_owned());
             arguments.push(receiver.address.to_string());
@@ -167,6 +182,35 @@ pub(crate) fn system(number: usize) -> String {
     format!("{:03}", 500 + number)
 }
 
+/// An instance of a cluster, in a folder of its own.
+pub(crate) async fn instance(
+    cluster: &Cluster,
+    folder: &Path,
+    name: &str,
+    systems: usize,
+) -> Result<Hub> {
+    let place = vec!["--config".into(), cluster.config()?.into()];
+    start_hub(&folder.join(name), systems, place).await
+}
+
+/// A hub whose systems are granted the bench's events.
+async fn start_hub(folder: &Path, systems: usize, mut place: Vec<OsString>) -> Result<Hub> {
+    let grants = folder.join("grants");
+    std::fs::create_dir_all(&grants)?;
+    for number in 0..systems.max(1) {
+        let system = system(number);
+        let table = format!(
+            "event,receiver,purpose_ja,legal_basis,population,granted,protected_person_rule\n\
+             musubi.standard.resident.v1.ResidentMovedWithin,{system},測定,測定,all,{GRANTED},P1+P2\n"
+        );
+        std::fs::write(grants.join(format!("{system}.csv")), table)?;
+    }
+    let mut command = musubi()?;
+    command.arg("serve");
+    place.extend(["--grants".into(), grants.into()]);
+    Hub::start_at(folder, command, place).await
+}
+
 impl Town {
     /// Starts a hub on a data folder; `systems` are granted and none is bound yet.
     pub(crate) async fn start(folder: &Path, systems: usize) -> Result<Self> {
@@ -181,19 +225,7 @@ impl Town {
     }
 
     async fn start_at(folder: &Path, systems: usize, place: Vec<OsString>) -> Result<Self> {
-        let grants = folder.join("grants");
-        std::fs::create_dir_all(&grants)?;
-        for number in 0..systems.max(1) {
-            let system = system(number);
-            let table = format!(
-                "event,receiver,purpose_ja,legal_basis,population,granted,protected_person_rule\n\
-                 musubi.standard.resident.v1.ResidentMovedWithin,{system},測定,測定,all,{GRANTED},P1+P2\n"
-            );
-            std::fs::write(grants.join(format!("{system}.csv")), table)?;
-        }
-        let mut command = musubi()?;
-        command.arg("serve").arg("--grants").arg(&grants);
-        let hub = Hub::start_at(folder, command, place).await?;
+        let hub = start_hub(folder, systems, place).await?;
         Ok(Self {
             channel: channel(hub.address())?,
             hub,

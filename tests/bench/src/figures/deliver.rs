@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use musubi_e2e::cluster::Cluster;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
@@ -138,6 +139,37 @@ pub(crate) async fn cpu(scale: Scale) -> Result<Vec<Figure>> {
     town.serve(0, &to).await?;
     let to: Vec<_> = of_floor.iter().collect();
     let floor = Floor::start(&floor, &to).await?;
+    let name = "CPU of deliveries to three HTTP receivers: hub and adapter / floor";
+    let sides = (town, of_hub, floor, of_floor);
+    cpu_beside(scale, sides, name, Aim::AtMost(2.0)).await
+}
+
+/// The same over brokers and a database, against a floor that consumes, posts and commits.
+pub(crate) async fn cpu_over_kafka(scale: Scale, brokers: usize) -> Result<Vec<Figure>> {
+    let folder = folder()?;
+    let cluster = Cluster::start(folder.path(), brokers)?;
+    let (hub, floor) = (below(folder.path(), "hub")?, below(folder.path(), "floor")?);
+    let of_hub = receivers(&hub, &[]).await?;
+    let of_floor = receivers(&floor, &[]).await?;
+    let mut town = Town::over(&cluster, &hub, CPU_RECEIVERS).await?;
+    let to: Vec<_> = of_hub.iter().map(Some).collect();
+    town.serve(0, &to).await?;
+    let to: Vec<_> = of_floor.iter().collect();
+    let floor = Floor::over(&cluster, &floor, &to).await?;
+    let name = "CPU of deliveries over Kafka to three HTTP receivers: hub and adapter / bare \
+                producer and consumer";
+    let sides = (town, of_hub, floor, of_floor);
+    cpu_beside(scale, sides, name, Aim::AtMost(1.5)).await
+}
+
+type Sides = (Town, Vec<Receiver>, Floor, Vec<Receiver>);
+
+async fn cpu_beside(
+    scale: Scale,
+    (mut town, of_hub, floor, of_floor): Sides,
+    name: &str,
+    aim: Aim,
+) -> Result<Vec<Figure>> {
     let (mut to_hub, mut to_floor) = (Load::new(PERSONS), Load::new(PERSONS));
     let events = scale.of(CPU_EVENTS).max(BATCH);
     let millions = (events / BATCH * BATCH * CPU_RECEIVERS) as f64 / 1e6;
@@ -162,12 +194,7 @@ pub(crate) async fn cpu(scale: Scale) -> Result<Vec<Figure>> {
     let [both, floor, hub, hub_rate, floor_rate] = rounds;
     let ratio = both.iter().zip(&floor).map(|(both, floor)| both / floor);
     Ok(vec![
-        Figure::new(
-            "CPU of deliveries to three HTTP receivers: hub and adapter / floor",
-            "×",
-            Aim::AtMost(2.0),
-            ratio.collect(),
-        ),
+        Figure::new(name, "×", aim, ratio.collect()),
         Figure::new("… hub and adapter", "s/million", Aim::None, both),
         Figure::new("… the hub alone", "s/million", Aim::None, hub),
         Figure::new("… floor", "s/million", Aim::None, floor),

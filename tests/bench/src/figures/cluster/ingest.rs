@@ -3,47 +3,30 @@
 //! Must never count an event that was not acknowledged.
 //! Read next: `figures/ingest.rs`.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use musubi_e2e::cluster::Cluster;
 use prost::Message;
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use super::ingest::{BATCH, BATCH_CLIENTS, BATCHES, PERSONS, SINGLE_CLIENTS, SINGLES, rate};
-use super::{Scale, below, folder};
+use super::super::ingest::{BATCH, BATCH_CLIENTS, BATCHES, PERSONS, SINGLE_CLIENTS, SINGLES, rate};
+use super::super::{Scale, below, folder};
+use crate::floor::kafka::{TOPIC, producer};
 use crate::load::Load;
 use crate::report::{Aim, Figure};
 use crate::stage::{Town, seconds};
 
-const BROKERS: usize = 3;
-const TOPIC: &str = "bare";
-const ASK: Duration = Duration::from_secs(30);
+pub(in super::super) const BROKERS: usize = 3;
 
 /// A program that produces and does nothing else.
 struct Bare(FutureProducer);
 
 impl Bare {
     async fn start(brokers: &str) -> Result<Self> {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", brokers);
-        let admin: AdminClient<DefaultClientContext> = config.create()?;
-        let topic = NewTopic::new(TOPIC, 1, TopicReplication::Fixed(3));
-        let topic = topic.set("min.insync.replicas", "2");
-        let options = AdminOptions::new().operation_timeout(Some(ASK));
-        for made in admin.create_topics(&[topic], &options).await? {
-            made.map_err(|(topic, code)| anyhow::anyhow!("make `{topic}`: {code}"))?;
-        }
-        config
-            .set("acks", "all")
-            .set("enable.idempotence", "true")
-            .set("linger.ms", "1");
-        Ok(Self(config.create()?))
+        Ok(Self(producer(brokers).await?))
     }
 
     /// Events a second of one round with so many under way.
