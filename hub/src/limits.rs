@@ -157,6 +157,8 @@ pub const DISK_FULL_RETRY: Duration = Duration::from_secs(5);
 
 /// Time between two looks for what is wrong. A parked subject alarms within a minute.
 pub const ALARM_PERIOD: Duration = Duration::from_secs(10);
+/// Municipalities for which alarms are looked for at once.
+pub const ALARM_LOOKS: usize = 4;
 /// Longest wait for what the runners know when alarms are looked for.
 pub const ALARM_ASK: Duration = Duration::from_secs(5);
 /// Time between two looks at the settings of a topic, which its brokers' operator can change.
@@ -230,7 +232,7 @@ pub const PEERS_MAX: usize = 64;
 /// When a caller is asked to come again while a municipality has no owner.
 pub const NO_OWNER_RETRY: Duration = Duration::from_secs(1);
 
-/// Connections of one instance to its database.
+/// Connections of one instance to its database; one of them is kept for its leases.
 pub const STORE_CONNECTIONS: u32 = 16;
 /// Time that a connection to the database may take.
 pub const STORE_CONNECT_WITHIN: Duration = Duration::from_secs(3);

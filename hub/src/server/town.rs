@@ -566,7 +566,13 @@ async fn pass_on_filled(runners: Runners, mut queue: mpsc::Receiver<String>) {
 
 async fn load_grants(commons: &Commons, m: &Municipality) -> Result<GrantVersions, StoreError> {
     let mut versions = Vec::new();
+    let configured = commons.grants.to_text();
     for (from, text) in commons.store.grants(m).await? {
+        // One table for all municipalities that have the configured grants.
+        if text == configured {
+            versions.push((from, commons.grants.clone()));
+            continue;
+        }
         match GrantTable::from_text(&commons.schema, &text) {
             Ok(table) => versions.push((from, Arc::new(table))),
             // Without a version nothing is granted from its position on.

@@ -4,6 +4,8 @@
 //! Must never hold more of an alarm than its name and since when it stands.
 //! Read next: `alarms.rs`, `server/town/alarms.rs`.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 
 use super::{NewAct, StoreError};
@@ -84,8 +86,8 @@ pub struct RhythmRow {
 /// The role of alarms.
 #[async_trait]
 pub trait AlarmStore: Send + Sync + std::fmt::Debug {
-    /// What lies parked at a subscription.
-    async fn piles(&self, subscription: &str) -> Result<Piles, StoreError>;
+    /// What lies parked, by subscription: those named at which anything does.
+    async fn piles(&self, subscriptions: &[String]) -> Result<HashMap<String, Piles>, StoreError>;
     /// What is held, by source: units to correct, then those that a version is missing before.
     async fn held_piles(&self, m: &Municipality) -> Result<Vec<HeldPile>, StoreError>;
     /// Alarms that stood at the last look.

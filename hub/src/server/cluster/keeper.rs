@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -39,7 +40,8 @@ struct Kept {
 
 /// Keeps what membership gives until it says no more; then gives everything back.
 pub async fn keep(hub: Arc<Hub>, cluster: Arc<Cluster>, mut turns: mpsc::Receiver<Turn>) {
-    let renewing = tokio::spawn(renew(hub.clone(), cluster.clone()));
+    let leases = Arc::new(Leases::new(hub.clone(), cluster.clone()));
+    let renewing = tokio::spawn(renew(leases.clone()));
     let opening = Arc::new(Semaphore::new(TOWNS_OPENING));
     let mut kept: HashMap<Municipality, Kept> = HashMap::new();
     while let Some(turn) = turns.recv().await {
@@ -54,6 +56,7 @@ pub async fn keep(hub: Arc<Hub>, cluster: Arc<Cluster>, mut turns: mpsc::Receive
                     let one = One {
                         hub: hub.clone(),
                         cluster: cluster.clone(),
+                        leases: leases.clone(),
                         opening: opening.clone(),
                         m: m.clone(),
                         give_back: give_back.clone(),
@@ -86,13 +89,13 @@ async fn give_back(kept: Vec<Kept>) {
 }
 
 /// Prolongs the leases; what another instance took over is closed here.
-async fn renew(hub: Arc<Hub>, cluster: Arc<Cluster>) {
+async fn renew(leases: Arc<Leases>) {
     let mut ticks = tokio::time::interval(OWNER_RENEW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = false;
     loop {
         ticks.tick().await;
-        match prolong(&hub, &cluster).await {
+        match leases.prolong().await {
             Ok(()) => told = false,
             Err(error) if told => tracing::debug!(error, "leases were not prolonged"),
             Err(error) => {
@@ -106,30 +109,65 @@ async fn renew(hub: Arc<Hub>, cluster: Arc<Cluster>) {
     }
 }
 
-async fn prolong(hub: &Hub, cluster: &Cluster) -> Result<(), String> {
-    // Counted from before the question: the store counts from a later moment.
-    let asked = Instant::now();
-    let renewed = timeout(trusted(), cluster.owners.renew()).await;
-    let lost = match renewed {
-        Ok(Ok(lost)) => lost,
-        Ok(Err(error)) => return Err(error.to_string()),
-        Err(_) => return Err("the store does not answer".to_owned()),
-    };
-    // Before the lease is prolonged: it does not hold for these.
-    for m in lost {
-        tracing::warn!(municipality = m.as_str(), "another instance took over");
-        if let Some(town) = hub.open_town(&m).await {
-            town.stop().cancel();
+/// Prolongs all leases of this instance, once for all who ask meanwhile.
+struct Leases {
+    hub: Arc<Hub>,
+    cluster: Arc<Cluster>,
+    /// Prolongations that were begun.
+    begun: AtomicU64,
+    /// One at a time; what the last one came to.
+    last: tokio::sync::Mutex<Result<(), String>>,
+}
+
+impl Leases {
+    fn new(hub: Arc<Hub>, cluster: Arc<Cluster>) -> Self {
+        Self {
+            hub,
+            cluster,
+            begun: AtomicU64::new(0),
+            last: tokio::sync::Mutex::new(Ok(())),
         }
     }
-    hub.commons.lease.prolong(asked + trusted());
-    Ok(())
+
+    /// Returns when a prolongation has ended that was begun after this was asked for.
+    async fn prolong(&self) -> Result<(), String> {
+        let before = self.begun.load(Ordering::Acquire);
+        let mut last = self.last.lock().await;
+        if self.begun.load(Ordering::Acquire) == before {
+            self.begun.fetch_add(1, Ordering::AcqRel);
+            // Whoever comes after one that is dropped half-way must not take an older answer.
+            *last = Err("the prolongation was broken off".to_owned());
+            *last = self.prolong_now().await;
+        }
+        last.clone()
+    }
+
+    async fn prolong_now(&self) -> Result<(), String> {
+        // Counted from before the question: the store counts from a later moment.
+        let asked = Instant::now();
+        let renewed = timeout(trusted(), self.cluster.owners.renew()).await;
+        let lost = match renewed {
+            Ok(Ok(lost)) => lost,
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(_) => return Err("the store does not answer".to_owned()),
+        };
+        // Before the lease is prolonged: it does not hold for these.
+        for m in lost {
+            tracing::warn!(municipality = m.as_str(), "another instance took over");
+            if let Some(town) = self.hub.open_town(&m).await {
+                town.stop().cancel();
+            }
+        }
+        self.hub.commons.lease.prolong(asked + trusted());
+        Ok(())
+    }
 }
 
 /// One municipality, from being given to being given back.
 struct One {
     hub: Arc<Hub>,
     cluster: Arc<Cluster>,
+    leases: Arc<Leases>,
     opening: Arc<Semaphore>,
     m: Municipality,
     give_back: CancellationToken,
@@ -204,7 +242,7 @@ impl One {
 
     /// The lease holds, and nobody took the municipality over while it was being opened.
     async fn confirm(&self, town: &Town) -> Result<(), OpenTownError> {
-        if let Err(error) = prolong(&self.hub, &self.cluster).await {
+        if let Err(error) = self.leases.prolong().await {
             let code = tonic::Code::Unavailable;
             let failure = Failure::new(code, "STORE_FAILED", error);
             return Err(OpenTownError::Recovery(failure));

@@ -6,11 +6,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Semaphore;
+
 use super::Town;
 use crate::alarms::{self, Alarm, Kind, Name, Standing};
 use crate::clock::now_ms;
 use crate::event::Municipality;
-use crate::limits::ALARM_PERIOD;
+use crate::limits::{ALARM_LOOKS, ALARM_PERIOD};
 use crate::store::{StandingRow, StoreError};
 use crate::telemetry;
 
@@ -41,6 +43,9 @@ struct Last {
     still: HashMap<String, Still>,
 }
 
+/// Who looks: what is sent and published needs the store more.
+static LOOKING: Semaphore = Semaphore::const_new(ALARM_LOOKS);
+
 /// Looks until the hub stops.
 pub(crate) fn watch(town: Arc<Town>) {
     let tasks = town.commons.tasks.clone();
@@ -52,6 +57,8 @@ pub(crate) fn watch(town: Arc<Town>) {
                 () = town.commons.stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
+            // It is never closed.
+            let _turn = LOOKING.acquire().await;
             if let Err(error) = town.alarms().await {
                 let error: &dyn std::error::Error = &error;
                 tracing::warn!(error, "alarms were not looked for");

@@ -3,6 +3,8 @@
 //! Must never test more than `store/alarms.rs` promises.
 //! Read next: `server/town/alarms.rs`.
 
+use std::collections::HashMap;
+
 use super::*;
 use crate::store::{Followed, HeldPile, NewAct, Pile, Piles, RhythmRow, StandingRow};
 
@@ -10,7 +12,8 @@ use ParkedState::{Dead, Due, Rejected, Waiting};
 
 async fn store_701_piles_count_what_waits_for_a_human_with_the_oldest(harness: &dyn Harness) {
     let (store, epoch) = opened(harness).await;
-    assert_eq!(store.piles(PENSION).await.unwrap(), Piles::default());
+    let named = ["142042/other".to_owned(), PENSION.to_owned()];
+    assert_eq!(store.piles(&named).await.unwrap(), HashMap::new());
     let at = |sequence, state, at_ms, reason: &str| ParkedRow {
         at_ms,
         reason: reason.to_owned(),
@@ -33,14 +36,15 @@ async fn store_701_piles_count_what_waits_for_a_human_with_the_oldest(harness: &
         oldest_ms,
         reason: reason.to_owned(),
     };
-    assert_eq!(
-        store.piles(PENSION).await.unwrap(),
-        Piles {
-            refused: pile(2, 100, "TOO_LONG"),
-            dead: pile(1, 200, "HTTP_500"),
-            due: pile(1, 40, "HTTP_503"),
-        }
-    );
+    let piles = Piles {
+        refused: pile(2, 100, "TOO_LONG"),
+        dead: pile(1, 200, "HTTP_500"),
+        due: pile(1, 40, "HTTP_503"),
+    };
+    let found = store.piles(&named).await.unwrap();
+    assert_eq!(found, HashMap::from([(PENSION.to_owned(), piles)]));
+    let found = store.piles(&named[..1]).await.unwrap();
+    assert_eq!(found, HashMap::new(), "only what is named");
 }
 
 async fn store_702_standing_alarms_are_replaced_whole_and_come_back(harness: &dyn Harness) {

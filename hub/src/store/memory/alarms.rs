@@ -37,13 +37,20 @@ impl Alarmed {
 
 #[async_trait]
 impl AlarmStore for MemoryStore {
-    async fn piles(&self, subscription: &str) -> Result<Piles, StoreError> {
-        let rows = self.parked(subscription, None, None, usize::MAX).await?;
-        Ok(Piles {
-            refused: parked_pile(&rows, ParkedState::Rejected),
-            dead: parked_pile(&rows, ParkedState::Dead),
-            due: parked_pile(&rows, ParkedState::Due),
-        })
+    async fn piles(&self, subscriptions: &[String]) -> Result<HashMap<String, Piles>, StoreError> {
+        let mut all = HashMap::new();
+        for subscription in subscriptions {
+            let rows = self.parked(subscription, None, None, usize::MAX).await?;
+            let piles = Piles {
+                refused: parked_pile(&rows, ParkedState::Rejected),
+                dead: parked_pile(&rows, ParkedState::Dead),
+                due: parked_pile(&rows, ParkedState::Due),
+            };
+            if piles != Piles::default() {
+                all.insert(subscription.clone(), piles);
+            }
+        }
+        Ok(all)
     }
 
     async fn held_piles(&self, m: &Municipality) -> Result<Vec<HeldPile>, StoreError> {

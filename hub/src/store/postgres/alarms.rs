@@ -3,6 +3,8 @@
 //! Must never wait for the disk but for an act, nor be asked on the way of an event.
 //! Read next: `store/contract/alarms.rs`.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use musubi_proto::hub::v1::Outcome;
 use sqlx::Row;
@@ -69,9 +71,9 @@ fn pile_of(row: &PgRow) -> Pile {
 /// The oldest with its reason comes from the index of states: rows, with their content, are not
 /// read.
 const PILES: &str = "
-SELECT state, count(*) AS count, min(at_ms) AS oldest_ms,
+SELECT subscription, state, count(*) AS count, min(at_ms) AS oldest_ms,
   (array_agg(reason ORDER BY at_ms))[1] AS reason
-FROM parked WHERE subscription = $1 AND state = ANY ($2) GROUP BY state";
+FROM parked WHERE subscription = ANY ($1) AND state = ANY ($2) GROUP BY subscription, state";
 
 const OPEN: &str = "
 SELECT f.* FROM followed f JOIN subscription s ON s.id = $2
@@ -85,20 +87,21 @@ ORDER BY f.at_ms, f.id LIMIT $4";
 
 #[async_trait]
 impl AlarmStore for PgStore {
-    async fn piles(&self, subscription: &str) -> Result<Piles, StoreError> {
+    async fn piles(&self, subscriptions: &[String]) -> Result<HashMap<String, Piles>, StoreError> {
         let states = [ParkedState::Rejected, ParkedState::Dead, ParkedState::Due];
         let states = states.map(ParkedState::number);
         retried!(self, "counting parked units", async {
             let mut session = self.read().await?;
             let rows = session
                 .query(PILES)
-                .bind(subscription)
+                .bind(subscriptions)
                 .bind(states.as_slice())
                 .fetch_all(&mut *session)
                 .await?;
             session.end().await?;
-            let mut piles = Piles::default();
+            let mut all: HashMap<String, Piles> = HashMap::new();
             for row in &rows {
+                let piles = all.entry(row.get("subscription")).or_default();
                 match ParkedState::from_number(row.get("state")) {
                     ParkedState::Rejected => piles.refused = pile_of(row),
                     ParkedState::Dead => piles.dead = pile_of(row),
@@ -106,7 +109,7 @@ impl AlarmStore for PgStore {
                     ParkedState::Waiting => {}
                 }
             }
-            Ok::<_, Trouble>(piles)
+            Ok::<_, Trouble>(all)
         })
     }
 

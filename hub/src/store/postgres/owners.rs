@@ -219,7 +219,7 @@ impl Owners for PgStore {
         // What is taken from now on is not lost because this did not see it yet.
         let mine = self.owned.epochs().clone();
         let held: HashMap<String, i64> = retried!(self, "prolonging leases", async {
-            let mut session = self.begin().await?;
+            let mut session = self.begin_kept().await?;
             self.prolong(&mut session).await?;
             // Behind the lock on the holder's row: whoever took something over has committed it.
             let rows = session

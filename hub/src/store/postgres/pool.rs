@@ -18,6 +18,8 @@ use crate::limits::{STORE_CONNECT_WITHIN, STORE_CONNECTION_WAIT};
 pub(super) struct Pool {
     options: PgConnectOptions,
     places: Arc<Semaphore>,
+    /// The one that is kept for leases, whatever else waits.
+    kept: Arc<Semaphore>,
     idle: Mutex<Vec<PgConnection>>,
 }
 
@@ -32,14 +34,24 @@ impl Pool {
     pub(super) fn new(options: PgConnectOptions, connections: u32) -> Self {
         Self {
             options,
-            places: Arc::new(Semaphore::new(connections.max(1) as usize)),
+            places: Arc::new(Semaphore::new(connections.saturating_sub(1).max(1) as usize)),
+            kept: Arc::new(Semaphore::new(1)),
             idle: Mutex::default(),
         }
     }
 
     /// A connection, once one is free. Dropping it closes it.
     pub(super) async fn take(&self) -> Result<Taken, sqlx::Error> {
-        let place = timeout(STORE_CONNECTION_WAIT, self.places.clone().acquire_owned());
+        self.take_of(&self.places).await
+    }
+
+    /// The connection that is kept for leases: a lease must not end because others work.
+    pub(super) async fn take_kept(&self) -> Result<Taken, sqlx::Error> {
+        self.take_of(&self.kept).await
+    }
+
+    async fn take_of(&self, places: &Arc<Semaphore>) -> Result<Taken, sqlx::Error> {
+        let place = timeout(STORE_CONNECTION_WAIT, places.clone().acquire_owned());
         let place = match place.await {
             Ok(Ok(place)) => place,
             Ok(Err(_)) => return Err(sqlx::Error::PoolClosed),
@@ -70,6 +82,7 @@ impl Pool {
     /// Closes all; those in use when they come back.
     pub(super) async fn close(&self) {
         self.places.close();
+        self.kept.close();
         let idle = std::mem::take(&mut *self.idle());
         for connection in idle {
             if let Err(error) = connection.close().await {

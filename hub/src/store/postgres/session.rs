@@ -240,12 +240,16 @@ impl DerefMut for Session<'_> {
 
 impl PgStore {
     async fn session(&self) -> Result<Session<'_>, Trouble> {
-        Ok(Session {
+        Ok(self.session_on(self.pool.take().await?))
+    }
+
+    fn session_on(&self, taken: Taken) -> Session<'_> {
+        Session {
             pool: &self.pool,
-            taken: Some(self.pool.take().await?),
+            taken: Some(taken),
             keeps_statements: !self.behind_pooler,
             in_transaction: false,
-        })
+        }
     }
 
     /// A connection to read with. Behind a pooler it has a transaction, which alone keeps a
@@ -262,6 +266,13 @@ impl PgStore {
     /// A transaction without a fence: for what belongs to no municipality, and for the owners.
     pub(super) async fn begin(&self) -> Result<Session<'_>, Trouble> {
         let (session, _) = self.begin_with("").await?;
+        Ok(session)
+    }
+
+    /// The same for leases, which wait for nobody else's work.
+    pub(super) async fn begin_kept(&self) -> Result<Session<'_>, Trouble> {
+        let session = self.session_on(self.pool.take_kept().await?);
+        let (session, _) = Self::begin_on(session, "").await?;
         Ok(session)
     }
 
@@ -297,8 +308,15 @@ impl PgStore {
     ///
     /// Begins with one round trip; returns the rows that a further statement in it gave.
     async fn begin_with(&self, further: &str) -> Result<(Session<'_>, usize), Trouble> {
+        let session = self.session().await?;
+        Self::begin_on(session, further).await
+    }
+
+    async fn begin_on<'a>(
+        mut session: Session<'a>,
+        further: &str,
+    ) -> Result<(Session<'a>, usize), Trouble> {
         let statements = format!("{BEGIN}{PATIENCE}{further}");
-        let mut session = self.session().await?;
         session.in_transaction = true;
         let statements = sqlx::raw_sql(AssertSqlSafe(statements));
         let rows = statements.fetch_all(&mut *session).await?;

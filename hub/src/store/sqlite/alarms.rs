@@ -3,6 +3,8 @@
 //! Must never cost a sync but for an act, nor be asked on the way of an event.
 //! Read next: `store/contract/alarms.rs`.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use musubi_proto::hub::v1::Outcome;
 use sqlx::Row;
@@ -52,22 +54,24 @@ fn followed_of(row: &SqliteRow) -> Followed {
 
 #[async_trait]
 impl AlarmStore for SqliteStore {
-    async fn piles(&self, subscription: &str) -> Result<Piles, StoreError> {
+    async fn piles(&self, subscriptions: &[String]) -> Result<HashMap<String, Piles>, StoreError> {
         // Beside min(), a bare column comes from the row that has the minimum. What waits behind
         // others can be a town's work: its rows, with their content, are not read.
         let rows = sqlx::query(
-            "SELECT state, count(*), min(at_ms), reason FROM parked
-             WHERE subscription = $1 AND state IN ($2, $3, $4) GROUP BY state",
+            "SELECT state, count(*), min(at_ms), reason, subscription FROM parked
+             WHERE subscription IN (SELECT value FROM json_each($1)) AND state IN ($2, $3, $4)
+             GROUP BY subscription, state",
         )
-        .bind(subscription)
+        .bind(serde_json::json!(subscriptions).to_string())
         .bind(ParkedState::Rejected.number())
         .bind(ParkedState::Dead.number())
         .bind(ParkedState::Due.number())
         .fetch_all(&self.readers)
         .await
         .map_err(failed("counting parked units"))?;
-        let mut piles = Piles::default();
+        let mut all: HashMap<String, Piles> = HashMap::new();
         for row in rows {
+            let piles = all.entry(row.get(4)).or_default();
             let pile = Pile {
                 count: row.get::<i64, _>(1) as u64,
                 oldest_ms: row.get(2),
@@ -80,7 +84,7 @@ impl AlarmStore for SqliteStore {
                 ParkedState::Waiting => {}
             }
         }
-        Ok(piles)
+        Ok(all)
     }
 
     async fn held_piles(&self, m: &Municipality) -> Result<Vec<HeldPile>, StoreError> {

@@ -339,7 +339,7 @@ impl ActStore for DyingStore {
 
 #[async_trait]
 impl AlarmStore for DyingStore {
-    async fn piles(&self, _: &str) -> Result<Piles, StoreError> {
+    async fn piles(&self, _: &[String]) -> Result<HashMap<String, Piles>, StoreError> {
         not_asked()
     }
 

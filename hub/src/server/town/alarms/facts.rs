@@ -43,10 +43,12 @@ impl Town {
         });
         let overviews = futures::future::join_all(asked).await;
         let mut measures = self.open_measures(&rows).await?;
+        let ids: Vec<String> = rows.iter().map(|row| row.id.clone()).collect();
+        let mut piles = self.commons.store.piles(&ids).await?;
         let mut receivers = Vec::with_capacity(rows.len());
         let now = now_ms();
         for (row, known) in rows.into_iter().zip(overviews) {
-            let piles = self.commons.store.piles(&row.id).await?;
+            let piles = piles.remove(&row.id).unwrap_or_default();
             let binding = row.binding();
             let hours = binding.map(|binding| binding.settings.check().unwrap_or_default());
             let mut receiver = Receiver {
