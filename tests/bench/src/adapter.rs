@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// Address of the hub
     #[arg(long)]
     pub(crate) hub: String,
+    /// Municipality of all its systems
+    #[arg(long, default_value = MUNICIPALITY)]
+    pub(crate) municipality: String,
     /// A system, and its receiver: `500=127.0.0.1:8080`, or `500` alone
     #[arg(long)]
     pub(crate) serve: Vec<Served>,
@@ -130,7 +133,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         let access = HubAccess {
             endpoint: options.hub.clone(),
             token: None,
-            municipality: MUNICIPALITY.to_owned(),
+            municipality: options.municipality.clone(),
         };
         adapters.spawn(run_deliver(
             access,

@@ -26,6 +26,8 @@ pub(crate) enum Name {
     ClusterIngest,
     /// CPU for deliveries to three receivers over brokers and a database
     ClusterCpu,
+    /// One, two and four instances: CPU of a delivery
+    ClusterInstances,
     /// All municipalities of the country at one instance, idle: memory and start
     ClusterIdle,
     /// An instance is killed: when another one serves what it owned
@@ -100,6 +102,7 @@ async fn measure(name: Name, scale: Scale) -> Result<Vec<Figure>> {
         Name::Ingest => ingest::run(scale).await,
         Name::ClusterIngest => cluster::ingest(scale).await,
         Name::ClusterCpu => deliver::cpu_over_kafka(scale, cluster::BROKERS).await,
+        Name::ClusterInstances => cluster::instances(scale).await,
         Name::ClusterIdle => cluster::idle(scale).await,
         Name::ClusterTakeover => cluster::takeover(scale).await,
         Name::Latency => deliver::latency(scale).await,

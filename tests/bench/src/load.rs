@@ -112,6 +112,21 @@ pub(crate) fn request(events: Vec<Event>) -> PublishRequest {
     }
 }
 
+/// Makes a request one of another municipality.
+pub(crate) fn of_municipality(request: &mut PublishRequest, code: &str) {
+    let source = SOURCE.replace(MUNICIPALITY, code);
+    code.clone_into(&mut request.municipality);
+    source.clone_into(&mut request.source);
+    for unit in &mut request.units {
+        if let Some(publish_unit::Content::Unit(unit)) = &mut unit.content {
+            for event in &mut unit.events {
+                code.clone_into(&mut event.municipality);
+                source.clone_into(&mut event.source);
+            }
+        }
+    }
+}
+
 /// When an event was handed to the publisher, in microseconds since 1970.
 pub(crate) fn published_us(event: &Event) -> i64 {
     let at = event.occurred_at.unwrap_or_default();

@@ -10,6 +10,7 @@ mod figures;
 mod floor;
 mod http;
 mod load;
+mod needs;
 mod receiver;
 mod report;
 mod stage;

@@ -31,7 +31,12 @@ const GRANTED: &str = "record.person; record.address; record.address_since; reco
 
 /// CPU that a process has used so far, in seconds.
 pub(crate) fn cpu_seconds(process: &Process) -> Result<f64> {
-    let path = format!("/proc/{}/stat", process.pid());
+    cpu_seconds_of(process.pid())
+}
+
+/// The same by the id of a process.
+pub(crate) fn cpu_seconds_of(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/stat");
     let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     // The name in brackets may hold anything; user and system time are the 12th and 13th behind it.
     let fields = stat.rsplit(')').next().unwrap_or_default();
@@ -209,6 +214,16 @@ async fn start_hub(folder: &Path, systems: usize, mut place: Vec<OsString>) -> R
     command.arg("serve");
     place.extend(["--grants".into(), grants.into()]);
     Hub::start_at(folder, command, place).await
+}
+
+/// An adapter process of a municipality, which applies at once.
+pub(crate) fn adapter(folder: &Path, hubs: &str, m: &str, systems: &[String]) -> Result<Process> {
+    let mut arguments = vec!["adapter".to_owned(), "--hub".to_owned(), hubs.to_owned()];
+    arguments.extend(["--municipality".to_owned(), m.to_owned()]);
+    for system in systems {
+        arguments.extend(["--serve".to_owned(), system.clone()]);
+    }
+    Process::spawn(&format!("adapter-{m}"), again(&arguments)?, folder)
 }
 
 impl Town {

@@ -119,6 +119,16 @@ impl Kafka {
         ports.map(|port| format!("127.0.0.1:{port}")).collect()
     }
 
+    /// Its processes.
+    pub fn pids(&self) -> Vec<u32> {
+        self.nodes.iter().map(|node| node.process.pid()).collect()
+    }
+
+    /// Where the nodes keep their data.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// How many nodes it has, running or not.
     pub fn count(&self) -> usize {
         self.nodes.len()

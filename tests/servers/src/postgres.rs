@@ -94,6 +94,25 @@ impl Postgres {
         Ok(self.url(database))
     }
 
+    /// What the server answers to a statement: rows by line, columns apart by `|`.
+    pub fn ask(&self, database: &str, sql: &str) -> Result<String> {
+        let mut command = Command::new(self.binaries.join("psql"));
+        command
+            .args(["--no-psqlrc", "--tuples-only", "--no-align", "--command"])
+            .arg(sql)
+            .arg(self.url(database));
+        let output = command.output().context("start psql")?;
+        if !output.status.success() {
+            bail!("psql: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The id of the server's process.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
     /// The server's process, to freeze it or to read its log.
     pub fn server(&mut self) -> &mut Process {
         &mut self.server

@@ -5,8 +5,10 @@
 
 mod idle;
 mod ingest;
+mod instances;
 mod takeover;
 
 pub(super) use idle::idle;
 pub(super) use ingest::{BROKERS, ingest};
+pub(super) use instances::instances;
 pub(super) use takeover::takeover;
