@@ -13,7 +13,7 @@ use rdkafka::Message;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::Consumer;
-use rdkafka::message::Headers;
+use rdkafka::message::{Headers, Timestamp};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use super::wire::{FenceId, Marks, Member};
@@ -163,6 +163,8 @@ async fn any_client_sees_cloudevents_and_no_number_outside_the_value(kafka: &Kaf
         );
     }
     assert_eq!(message.key().unwrap(), SUBJECT.as_bytes());
+    // The brokers' clock: an instance whose own is a day ahead is refused otherwise.
+    assert!(matches!(message.timestamp(), Timestamp::LogAppendTime(_)));
     assert!(message.payload().unwrap().starts_with(b"0010000000001"));
     assert!(
         headers

@@ -149,6 +149,8 @@ impl Topics {
             .set("retention.ms", "-1")
             .set("retention.bytes", "-1")
             .set("unclean.leader.election.enable", "false")
+            // Brokers refuse a producer whose clock is an hour ahead, unless they set the times.
+            .set("message.timestamp.type", "LogAppendTime")
             .set("max.message.bytes", &bytes);
         let make = |admin: &Admin| admin.create_topics([&new], &options());
         for made in self.administer(make).await? {
