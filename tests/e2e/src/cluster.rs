@@ -34,6 +34,9 @@ pub struct Cluster {
     /// Database.
     pub postgres: Postgres,
     folder: PathBuf,
+    allows_weak_topics: bool,
+    /// Keys of the configuration beside `cluster`.
+    further: String,
 }
 
 impl Cluster {
@@ -52,6 +55,8 @@ impl Cluster {
             kafka,
             postgres,
             folder: folder.to_owned(),
+            allows_weak_topics: brokers < 3,
+            further: String::new(),
         })
     }
 
@@ -70,10 +75,22 @@ impl Cluster {
         self.write_config("cluster.yaml", &addresses)
     }
 
+    /// Instances that start from now on work on topics that promise less than they should.
+    pub fn allow_weak_topics(&mut self) -> Result<()> {
+        self.allows_weak_topics = true;
+        self.config().map(drop)
+    }
+
+    /// The log of instances that start from now on keeps so many bytes of each stream.
+    pub fn keep_bytes(&mut self, bytes: u64) -> Result<()> {
+        self.further = format!("retention_bytes: {bytes}\n");
+        self.config().map(drop)
+    }
+
     fn write_config(&self, name: &str, addresses: &Addresses) -> Result<PathBuf> {
         let file = self.folder.join(name);
         let replication = self.kafka.count();
-        let weak = replication < 3;
+        let (weak, further) = (self.allows_weak_topics, &self.further);
         let key = self.folder.join("pseudonym.key");
         let Addresses {
             brokers,
@@ -82,7 +99,7 @@ impl Cluster {
         } = addresses;
         let own = own.as_ref().map(|own| format!("  address: {own}\n"));
         let text = format!(
-            "cluster:
+            "{further}cluster:
 {own}  pseudonym_key_file: {key}
   kafka:
     brokers: [{brokers}]

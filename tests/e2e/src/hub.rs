@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -22,6 +23,7 @@ use prost::Message;
 use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::cluster::Cluster;
 use crate::process::{Process, musubi};
 use crate::wait::{wait_for_text, wait_until};
 
@@ -37,10 +39,21 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const PAGE: u32 = 1_000;
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Whether hubs stand on a cluster.
+static ON_CLUSTERS: AtomicBool = AtomicBool::new(false);
+
+/// From now on each hub that this program starts below a folder is the instance of a cluster of its
+/// own: a story that looks into no file is played on both.
+pub fn stand_on_clusters() {
+    ON_CLUSTERS.store(true, Ordering::Relaxed);
+}
+
 /// A running hub; dropping it kills it.
 #[derive(Debug)]
 pub struct Hub {
     process: Process,
+    /// What it stands on; gone after it.
+    _cluster: Option<Cluster>,
     folder: PathBuf,
     /// Options of `serve` that say where everything is.
     place: Vec<OsString>,
@@ -57,6 +70,16 @@ impl Hub {
 
     /// The same under another command line that ends in `serve` and takes its options.
     pub async fn start_as(folder: &Path, command: std::process::Command) -> Result<Self> {
+        if ON_CLUSTERS.load(Ordering::Relaxed) {
+            std::fs::create_dir_all(folder).context("make the folder of a hub")?;
+            let cluster = Cluster::start(folder, 1)?;
+            let place = vec!["--config".into(), cluster.config()?.into()];
+            let hub = Self::start_at(folder, command, place).await?;
+            return Ok(Self {
+                _cluster: Some(cluster),
+                ..hub
+            });
+        }
         let place = vec!["--data".into(), folder.join("hub").into()];
         Self::start_at(folder, command, place).await
     }
@@ -70,6 +93,7 @@ impl Hub {
         let (process, address) = spawn(folder, command, &place, "127.0.0.1:0").await?;
         Ok(Self {
             process,
+            _cluster: None,
             folder: folder.to_owned(),
             place,
             address,

@@ -193,6 +193,11 @@ impl Taker {
         self.task = tokio::spawn(take_for_ever(client, system, product, journal));
     }
 
+    /// Ends it; what comes from now on waits at the hub, until `replace`.
+    pub fn leave(&self) {
+        self.task.abort();
+    }
+
     /// Another one on the same product, which writes into the same journal.
     pub fn beside(&self, client: Client, system: &str, product: &str) -> Self {
         let journal = Arc::clone(&self.journal);

@@ -32,4 +32,7 @@ pub const ALL: &[&[Row]] = &[
 ];
 
 /// Rows of one hub that are played with an instance of a cluster as well.
-pub const ON_CLUSTER_TOO: &[&str] = &["A1", "A2", "A11"];
+pub const ON_CLUSTER_TOO: &[&str] = &[
+    "A1", "A2", "A3", "A4", "A5", "A11", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9",
+    "C10", "C12", "D5", "F1", "F2", "F3", "F5", "F6", "F7", "F10", "F11", "F12", "H6",
+];

@@ -53,7 +53,7 @@ pub struct Scene {
     pub client: Client,
     /// Where everything is.
     pub folder: PathBuf,
-    /// What it stands on, when it is an instance of a cluster; gone after the hub.
+    /// What several instances stand on; gone after the hub.
     pub cluster: Option<Cluster>,
     sent: Vec<Sent>,
     next_subject: u32,
@@ -70,17 +70,10 @@ pub struct Source {
 impl Scene {
     /// Starts a hub that serves a product.
     pub async fn start(ctx: &Ctx, product: &str) -> Result<Self> {
-        let folder = &ctx.folder;
-        let (hub, cluster) = match ctx.cluster {
-            false => (Hub::start(folder).await?, None),
-            true => {
-                let cluster = Cluster::start(folder, 1)?;
-                (cluster.hub("instance").await?, Some(cluster))
-            }
-        };
+        let hub = Hub::start(&ctx.folder).await?;
         let client = hub.client()?;
         client.bind(SYSTEM, product).await?;
-        Ok(Self::of(hub, client, folder.clone(), cluster))
+        Ok(Self::of(hub, client, ctx.folder.clone(), None))
     }
 
     /// The same of what runs and serves a product already.

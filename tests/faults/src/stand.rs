@@ -157,6 +157,27 @@ impl Stand {
         }
     }
 
+    /// Ends every instance in order, and starts it again.
+    pub async fn restart_all(&mut self) -> Result<()> {
+        for place in 0..self.instances() {
+            self.instance(place)?.process().stop()?;
+        }
+        for place in 0..self.instances() {
+            self.instance(place)?.restart().await?;
+        }
+        Ok(())
+    }
+
+    /// How often the instances wrote a text into their logs.
+    pub fn said(&mut self, text: &str) -> Result<usize> {
+        let mut found = 0;
+        for place in 0..self.instances() {
+            let log = self.instance(place)?.process().log_text()?;
+            found += log.matches(text).count();
+        }
+        Ok(found)
+    }
+
     /// A client of all instances but one.
     pub fn client_without(&self, place: usize) -> Result<Client> {
         let all = [&self.scene.hub].into_iter().chain(&self.others);

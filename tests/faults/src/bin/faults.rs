@@ -27,9 +27,9 @@ was wrong afterwards. A failed row keeps its folder.\n\nExamples:
   cargo xtask faults --all --counts A1=20,B6=100 --report docs/faults"
 )]
 struct Cli {
-    /// Row to run, such as `A1`; `kill` is `A6`
-    #[arg(required_unless_present_any = ["all", "list"])]
-    row: Option<String>,
+    /// Rows to run, such as `A1`; `kill` is `A6`
+    #[arg(required_unless_present_any = ["all", "list"], value_name = "ROW")]
+    rows: Vec<String>,
     /// How often the fault is injected at each of its points; each row has its own default
     #[arg(long, value_name = "N")]
     count: Option<u32>,
@@ -43,7 +43,7 @@ struct Cli {
     #[arg(long, value_name = "M")]
     minutes: Option<u64>,
     /// Run all rows
-    #[arg(long, conflicts_with = "row")]
+    #[arg(long, conflicts_with = "rows")]
     all: bool,
     /// Write a dated report into this folder
     #[arg(long, value_name = "DIR")]
@@ -90,10 +90,16 @@ fn run(cli: &Cli) -> Result<bool> {
         }
         return Ok(true);
     }
-    let rows = match cli.row.as_deref() {
-        None => rows(cli),
-        Some(name) => vec![one_row(cli, name)?],
+    let rows = match cli.rows.as_slice() {
+        [] => rows(cli),
+        names => names
+            .iter()
+            .map(|name| one_row(cli, name))
+            .collect::<Result<_>>()?,
     };
+    if cli.cluster {
+        musubi_e2e::hub::stand_on_clusters();
+    }
     let seed = cli.seed.unwrap_or_else(|| u64::from(std::process::id()));
     let mut ran = Vec::new();
     for row in rows {

@@ -1,4 +1,4 @@
-//! A6–A8, C11, D1–D3, E1–E8, H5 of a cluster: instances, brokers, database and the lines between.
+//! A6–A8, C11, D1–D3, E1–E9, F4, H5 of a cluster: instances, brokers, database and the lines between.
 //! Acts on one stand: alone by the command, several in a row in the test run.
 //! Must never leave a server dead at the end of an act.
 //! Read next: `../stand.rs`, `cluster/brokers.rs`, `cluster/instances.rs`.
@@ -15,6 +15,8 @@ use crate::stand::{Act, Harm, Stand};
 mod brokers;
 mod instances;
 mod lines;
+mod topics;
+mod versions;
 
 /// After an instance or a broker is lost, the next delivery comes within this time.
 const TAKEN_OVER: Duration = Duration::from_secs(15);
@@ -104,6 +106,13 @@ pub const ROWS: &[Row] = &[
         run: |ctx| alone(ctx, "E5"),
     },
     Row {
+        name: "E6",
+        what: "the log may keep less than a receiver needs; an operator deletes what it needs",
+        accept: "alarms at 50 % and at 90 %, nothing trimmed that is needed; what was deleted is named, and nothing behind it is delivered or acknowledged",
+        count: 1,
+        run: |ctx| Box::pin(topics::are_trimmed(ctx)),
+    },
+    Row {
         name: "E7",
         what: "instances and receivers leave and join without pause",
         accept: "I1–I6: 0; next delivery within 15 s",
@@ -116,6 +125,20 @@ pub const ROWS: &[Row] = &[
         accept: "what came of the appends is found out; I1–I6: 0; next delivery within 15 s",
         count: 3,
         run: |ctx| alone(ctx, "E8"),
+    },
+    Row {
+        name: "E9",
+        what: "a topic gets a second partition",
+        accept: "the next owner refuses it and names it; when it is allowed, the first one goes on; I1–I6: 0",
+        count: 1,
+        run: |ctx| alone(ctx, "E9"),
+    },
+    Row {
+        name: "F4",
+        what: "a later version speaks to an instance, and leaves a database of its own",
+        accept: "what is unknown is passed on or refused by name; who runs goes on; I1–I6: 0",
+        count: 2,
+        run: |ctx| alone(ctx, "F4"),
     },
     Row {
         name: "H5",
@@ -149,13 +172,19 @@ const ACTS: &[(&str, Act)] = &[
         Box::pin(brokers::lose_their_majority(stand, ctx))
     }),
     ("E5", |stand, ctx| {
-        Box::pin(brokers::topic_is_made_weak(stand, ctx))
+        Box::pin(topics::are_made_weak(stand, ctx))
     }),
     ("E7", |stand, ctx| {
         Box::pin(instances::come_and_go(stand, ctx))
     }),
     ("E8", |stand, ctx| {
         Box::pin(brokers::freeze_beyond_an_append(stand, ctx))
+    }),
+    ("E9", |stand, ctx| {
+        Box::pin(topics::get_more_partitions(stand, ctx))
+    }),
+    ("F4", |stand, ctx| {
+        Box::pin(versions::stand_side_by_side(stand, ctx))
     }),
     ("H5", |stand, ctx| {
         Box::pin(instances::are_replaced(stand, ctx))

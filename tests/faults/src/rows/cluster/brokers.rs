@@ -1,23 +1,16 @@
-//! E1, E2, E3, E5, E8: brokers end in every way, most or all of them; a topic is made weak.
+//! E1, E2, E3, E8: brokers end in every way, most or all of them.
 //! Acts on a stand, which may have one broker or three.
 //! Must never harm the next broker before the last one has all of the log again.
 //! Read next: `../../stand.rs`.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use musubi_e2e::hub::MUNICIPALITY;
+use anyhow::Result;
 use musubi_e2e::process::Signal;
-use musubi_e2e::wait_until;
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
 
 use super::TAKEN_OVER;
-use crate::dice::Dice;
 use crate::history::Known;
 use crate::row::Ctx;
-use crate::scene::PATIENCE;
 use crate::stand::{Harm, Stand};
 
 /// Longer than an append may take: nobody knows what came of it.
@@ -26,17 +19,6 @@ const ALL_FROZEN: Duration = Duration::from_secs(26);
 const AWAY: Duration = Duration::from_secs(3);
 /// Publishes that are tried while most brokers are down.
 const TRIES: u32 = 3;
-/// What the hub's topics are set to.
-const RIGHT: [(&str, &str); 5] = [
-    ("min.insync.replicas", "2"),
-    ("cleanup.policy", "delete"),
-    ("retention.ms", "-1"),
-    ("retention.bytes", "-1"),
-    ("unclean.leader.election.enable", "false"),
-];
-/// The same, each too weak.
-const WEAK: [&str; 5] = ["1", "compact", "60000", "1000000", "true"];
-
 /// E1: shut down and bounced, in order and by force, one after the other.
 pub(super) async fn end_in_four_ways(stand: &mut Stand, ctx: &Ctx) -> Result<Harm> {
     let mut harm = Harm::default();
@@ -139,71 +121,9 @@ pub(super) async fn freeze_beyond_an_append(stand: &mut Stand, ctx: &Ctx) -> Res
         stand.scene.end(source).await?;
         stand.whole().await?;
     }
-    let replaced = said(stand, "the Kafka producer is replaced")?;
+    let replaced = stand.said("the Kafka producer is replaced")?;
     harm.notes
         .push(format!("E8: {replaced} producers met a fatal error"));
     harm.judge_times(ctx, "E8", TAKEN_OVER);
     Ok(harm)
-}
-
-fn said(stand: &mut Stand, text: &str) -> Result<usize> {
-    let mut lines = 0;
-    for place in 0..stand.instances() {
-        let log = stand.instance(place)?.process().log_text()?;
-        lines += log.matches(text).count();
-    }
-    Ok(lines)
-}
-
-/// E5: an operator weakens a topic; whoever owns it next refuses, names the setting, and goes on
-/// when it is mended.
-pub(super) async fn topic_is_made_weak(stand: &mut Stand, ctx: &Ctx) -> Result<Harm> {
-    let mut harm = Harm::default();
-    let mut dice = Dice::new(ctx.seed);
-    for _ in 0..ctx.count {
-        let place = usize::try_from(dice.below(RIGHT.len() as u64))?;
-        let (setting, _) = RIGHT.get(place).context("a setting")?;
-        let named = format!("has `{setting}`");
-        let before = said(stand, &named)?;
-        let owner = stand.owner().await?;
-        set(stand, Some(place)).await?;
-        let hub = stand.instance(owner)?;
-        hub.process().stop()?;
-        hub.restart().await?;
-        wait_until(PATIENCE, "the setting to be named", async || {
-            Ok(said(stand, &named)? > before)
-        })
-        .await?;
-        if stand.scene.try_once().await? == Known::Acknowledged {
-            let wrong = format!("E5: acknowledged with a weak `{setting}`");
-            harm.violations.push(wrong);
-        }
-        set(stand, None).await?;
-        harm.add(stand.next_delivery().await?);
-        harm.notes.push(format!("E5: `{setting}` was refused"));
-    }
-    Ok(harm)
-}
-
-/// Sets the live topic right, but for one place.
-async fn set(stand: &mut Stand, weak: Option<usize>) -> Result<()> {
-    let brokers = stand.cluster()?.kafka.brokers();
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .create()?;
-    let topic = format!("musubi.{MUNICIPALITY}.live");
-    let mut settings = AlterConfig::new(ResourceSpecifier::Topic(&topic));
-    for (place, ((setting, right), wrong)) in RIGHT.iter().zip(WEAK).enumerate() {
-        let value = if weak == Some(place) { wrong } else { right };
-        settings = settings.set(setting, value);
-    }
-    // What is not named falls back to the brokers' own value.
-    settings = settings.set("max.message.bytes", "16777216");
-    for done in admin
-        .alter_configs([&settings], &AdminOptions::new())
-        .await?
-    {
-        done.map_err(|(_, code)| code).context("set the topic")?;
-    }
-    Ok(())
 }
