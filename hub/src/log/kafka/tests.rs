@@ -262,8 +262,12 @@ async fn a_weak_topic_is_refused_unless_it_is_allowed(kafka: &Kafka) {
     let mut stage = Stage::new(kafka, "weak", 1);
     let topic = stage.topic();
     let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1)).set("retention.ms", "100000");
-    let made = stage.admin().create_topics([&new], &AdminOptions::new());
-    assert!(made.await.unwrap()[0].is_ok());
+    // The client must live until it has answered.
+    let made = stage
+        .admin()
+        .create_topics([&new], &AdminOptions::new())
+        .await;
+    assert!(made.unwrap()[0].is_ok());
     let log = stage.owner(1).await;
     let weak: Vec<_> = log.weaknesses();
     let settings: Vec<_> = weak
@@ -292,8 +296,11 @@ async fn a_compacted_topic_is_refused_always(kafka: &Kafka) {
     let stage = Stage::new(kafka, "compacted", 1);
     let topic = stage.topic();
     let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1)).set("cleanup.policy", "compact");
-    let made = stage.admin().create_topics([&new], &AdminOptions::new());
-    assert!(made.await.unwrap()[0].is_ok());
+    let made = stage
+        .admin()
+        .create_topics([&new], &AdminOptions::new())
+        .await;
+    assert!(made.unwrap()[0].is_ok());
     let refused = stage.log().await.own(&town(), 1).await.unwrap_err();
     assert!(
         refused.to_string().contains("has `cleanup.policy` compact"),
