@@ -16,6 +16,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+use musubi_hub::doctor::serves;
+
 use crate::failure::{Failure, unreachable_line};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -105,21 +107,32 @@ impl Access {
             .transpose()
             .map_err(|_| Failure::Usage("the token has characters that cannot be sent".into()))?;
         let token = Token(token);
-        for address in self.hub.split(',').map(str::trim) {
-            let endpoint = Endpoint::from_shared(address.to_owned())
+        let addresses: Vec<&str> = self.hub.split(',').map(str::trim).collect();
+        let mut first = None;
+        for address in &addresses {
+            let endpoint = Endpoint::from_shared((*address).to_owned())
                 .map_err(|_| Failure::Usage(format!("--hub `{address}` is no address")))?
                 .connect_timeout(CONNECT_TIMEOUT)
                 .timeout(CALL_TIMEOUT)
                 .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
                 .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-            if let Ok(channel) = endpoint.connect().await {
-                let address = address.to_owned();
-                return Ok(Hub {
-                    channel,
-                    token,
-                    address,
-                });
+            let Ok(channel) = endpoint.connect().await else {
+                continue;
+            };
+            // One that lives and has lost its database is no use while there is another.
+            let serves = addresses.len() == 1 || serves(channel.clone()).await;
+            let hub = Hub {
+                channel,
+                token: token.clone(),
+                address: (*address).to_owned(),
+            };
+            if serves {
+                return Ok(hub);
             }
+            first.get_or_insert(hub);
+        }
+        if let Some(hub) = first {
+            return Ok(hub);
         }
         let line = unreachable_line("the connection", &self.hub);
         Err(Failure::Unreachable(line).into())

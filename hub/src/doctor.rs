@@ -12,8 +12,9 @@
 use std::path::Path;
 
 use serde::Serialize;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::clock::now_ms;
@@ -231,6 +232,17 @@ async fn slowest(
     found
 }
 
+/// Whether an instance says that it serves; one without a health service is taken at its word.
+pub async fn serves(channel: Channel) -> bool {
+    let mut health = HealthClient::new(channel);
+    let asked = health.check(HealthCheckRequest::default());
+    match tokio::time::timeout(LOOK_ASK, asked).await {
+        Ok(Ok(answer)) => answer.into_inner().status() != ServingStatus::NotServing,
+        Ok(Err(status)) => status.code() == tonic::Code::Unimplemented,
+        Err(_) => false,
+    }
+}
+
 /// Asks an instance whether it serves, and what its clock says: the date of its answer.
 async fn instance(address: &str) -> Answer {
     let before = now_ms();
@@ -239,6 +251,9 @@ async fn instance(address: &str) -> Answer {
         let channel = endpoint.connect_timeout(LOOK_ASK).connect().await?;
         let mut health = HealthClient::new(channel);
         let answer = health.check(HealthCheckRequest::default()).await?;
+        if answer.get_ref().status() == ServingStatus::NotServing {
+            return Err("it says that it has lost the database".into());
+        }
         let date = answer.metadata().get("date").cloned();
         let date = date.and_then(|date| date.to_str().ok().map(str::to_owned));
         let date = date.and_then(|date| httpdate::parse_http_date(&date).ok());

@@ -206,6 +206,9 @@ pub const OWNER_LEASE_MARGIN: Duration = Duration::from_secs(1);
 pub const TOWN_CLOSE_MAX: Duration = Duration::from_secs(8);
 /// Silence after which an instance is no member any more, and the others get its municipalities.
 pub const MEMBER_SESSION: Duration = Duration::from_secs(6);
+/// How long an instance that has lost the store stays in the group: all lose it when it starts
+/// again, and then nothing should change hands.
+pub const MEMBER_WITHOUT_STORE: Duration = Duration::from_secs(10);
 /// How long an instance that the group lost keeps its municipalities, under its lease, for the
 /// group to give them back.
 pub const MEMBER_LOST_KEPT: Duration = Duration::from_secs(8);
@@ -217,14 +220,20 @@ pub const NEW_TOPICS_LOOK: Duration = Duration::from_secs(3);
 pub const TOWNS_OPENING: usize = 32;
 /// Time between two attempts to take over a municipality whose former owner's lease still holds.
 pub const OWNER_LOOK: Duration = Duration::from_millis(250);
-/// Time between two attempts to open a municipality that cannot be opened.
-pub const OPEN_AGAIN: Duration = Duration::from_secs(5);
+/// Time after the first failed attempt to open a municipality; it doubles with each further one.
+pub const OPEN_AGAIN_BASE: Duration = Duration::from_millis(250);
+/// Longest time between two attempts to open a municipality that cannot be opened.
+pub const OPEN_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// How long an answer about who owns a municipality is believed.
 pub const OWNER_SEEN: Duration = Duration::from_millis(500);
+/// Municipalities whose owner is remembered; more than Japan has.
+pub const OWNERS_SEEN_MAX: usize = 2_048;
 /// Longest wait of a request for a municipality that is changing hands.
 pub const OWNER_WAIT: Duration = Duration::from_secs(20);
 /// Requests that wait for an owner, over all municipalities.
 pub const OWNER_WAITING: usize = 256;
+/// Longest wait for what another instance knows.
+pub const PEER_ANSWER: Duration = Duration::from_secs(5);
 /// Longest wait for a connection to another instance.
 pub const PEER_CONNECT: Duration = Duration::from_secs(3);
 /// Instances to which connections are kept.

@@ -12,6 +12,7 @@ pub mod config;
 pub mod delivery_service;
 pub mod event_service;
 pub mod gate;
+mod health;
 pub mod hub;
 pub mod lease;
 pub mod opening;

@@ -22,6 +22,7 @@ use musubi_proto::hub::v1::{
 use tonic::{Code, Request, Response, Status};
 
 use super::auth::{Role, municipality};
+use super::cluster::forward::was_passed_on;
 use super::hub::Hub;
 use super::runner::Overview;
 use super::status::{Failure, invalid, who_and_why};
@@ -390,13 +391,20 @@ impl AdminService for Admin {
         &self,
         request: Request<ListAlarmsRequest>,
     ) -> Result<Response<ListAlarmsResponse>, Status> {
-        let towns = match request.get_ref().municipality.as_str() {
-            "" => self.towns(&request).await?,
-            code => vec![self.town(&request, code).await?],
-        };
-        Ok(Response::new(
-            alarms::list(&towns, request.get_ref()).await?,
-        ))
+        let code = request.get_ref().municipality.as_str();
+        if !code.is_empty() {
+            let town = self.town(&request, code).await?;
+            let listed = alarms::list(&[town], request.get_ref()).await?;
+            return Ok(Response::new(listed));
+        }
+        let towns = self.towns(&request).await?;
+        let here = alarms::list(&towns, request.get_ref()).await?;
+        Ok(Response::new(match self.0.cluster() {
+            Some(cluster) if !was_passed_on(request.metadata()) => {
+                alarms::of_others(&cluster, &request, here).await?
+            }
+            _ => here,
+        }))
     }
 
     async fn start_replay(

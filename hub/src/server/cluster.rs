@@ -20,8 +20,8 @@ use super::gate::Gate;
 use super::status::Failure;
 use crate::event::Municipality;
 use crate::limits::{
-    KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, NO_OWNER_RETRY, OWNER_SEEN, OWNER_WAITING, PEER_CONNECT,
-    PEERS_MAX,
+    KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, NO_OWNER_RETRY, OWNER_SEEN, OWNER_WAITING,
+    OWNERS_SEEN_MAX, PEER_CONNECT, PEERS_MAX,
 };
 use crate::store::{Owner, Owners, StoreError};
 
@@ -73,19 +73,32 @@ impl Cluster {
             return Ok(owner);
         }
         let owner = self.owners.owner_of(m).await?;
-        lock(&self.seen).insert(m.clone(), (Instant::now(), owner.clone()));
+        self.note(m, owner.clone());
         Ok(owner)
+    }
+
+    /// Codes that nobody has can be asked for too: only so many are remembered, and not for long.
+    fn note(&self, m: &Municipality, owner: Option<Owner>) {
+        let mut seen = lock(&self.seen);
+        if seen.len() >= OWNERS_SEEN_MAX {
+            seen.retain(|_, (at, _)| at.elapsed() < OWNER_SEEN);
+        }
+        if seen.len() >= OWNERS_SEEN_MAX {
+            seen.clear();
+        }
+        seen.insert(m.clone(), (Instant::now(), owner));
     }
 
     /// The address of another instance that owns a municipality now.
     pub async fn elsewhere(&self, m: &Municipality) -> Result<Option<String>, StoreError> {
         let owner = self.owner_of(m).await?;
-        let serves = |owner: &Owner| owner.holds && owner.address != self.address;
+        // A former start of this instance was reached at its address too: nobody is there any more.
+        let serves = |owner: &Owner| owner.holds && !owner.is_self && owner.address != self.address;
         Ok(owner.filter(serves).map(|owner| owner.address))
     }
 
     /// A connection to another instance; made when it is used first.
-    fn peer(&self, address: &str) -> Option<Channel> {
+    pub(crate) fn peer(&self, address: &str) -> Option<Channel> {
         let mut peers = lock(&self.peers);
         if let Some(channel) = peers.get(address) {
             return Some(channel.clone());

@@ -62,12 +62,24 @@ impl Hub {
     /// When it cannot be recovered (a later call tries again), or another instance owns it.
     pub async fn town(&self, m: &Municipality) -> Result<Arc<Town>, Failure> {
         if let Some(cluster) = &self.cluster {
+            self.must_have_its_store(m)?;
             return match self.open_town(m).await {
                 Some(town) => Ok(town),
                 None => Err(Failure::not_owner(m, cluster.elsewhere(m).await?)),
             };
         }
         Ok(self.open(m).await?)
+    }
+
+    /// Whoever asks an instance that lives and has lost its store goes to another one.
+    ///
+    /// # Errors
+    /// When it is so.
+    pub fn must_have_its_store(&self, m: &Municipality) -> Result<(), Failure> {
+        match self.commons.lease.is_lost() {
+            true => Err(Failure::not_owner(m, None)),
+            false => Ok(()),
+        }
     }
 
     /// Opens a municipality, unless it is open.

@@ -4,7 +4,7 @@
 //! Read next: `server/cluster.rs`, `store/owners.rs`.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The lease of an instance, on its monotonic clock.
 #[derive(Clone, Debug)]
@@ -28,6 +28,18 @@ impl Lease {
         *stored = (*stored).max(Some(until));
     }
 
+    /// True when it held and does not any more: the store has not answered for longer than a lease.
+    pub fn is_lost(&self) -> bool {
+        self.lost_for().is_some()
+    }
+
+    /// For how long it has been lost; `None` while it holds, or never held.
+    pub fn lost_for(&self) -> Option<Duration> {
+        let shared = self.0.as_ref()?;
+        let until = *shared.lock().unwrap_or_else(PoisonError::into_inner);
+        Instant::now().checked_duration_since(until?)
+    }
+
     /// True while it holds.
     pub fn holds(&self) -> bool {
         let Some(shared) = &self.0 else { return true };
@@ -38,20 +50,18 @@ impl Lease {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn a_lease_holds_only_until_its_time_and_never_gets_shorter() {
         let now = Instant::now();
         let lease = Lease::not_yet();
-        assert!(!lease.holds());
+        assert!(!lease.holds() && !lease.is_lost(), "it never held");
         lease.prolong(now);
-        assert!(!lease.holds(), "its time has come");
+        assert!(!lease.holds() && lease.is_lost(), "its time has come");
         lease.prolong(now + Duration::from_secs(600));
         lease.prolong(now);
-        assert!(lease.holds());
-        assert!(Lease::forever().holds());
+        assert!(lease.holds() && !lease.is_lost());
+        assert!(Lease::forever().holds() && !Lease::forever().is_lost());
     }
 }

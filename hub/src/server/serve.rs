@@ -30,6 +30,7 @@ use super::cluster::membership::Membership;
 use super::config::Config;
 use super::delivery_service::Deliveries;
 use super::event_service::Events;
+use super::health;
 use super::hub::Hub;
 use super::opening::OpenTownError;
 use super::retention::{Rules, start_history};
@@ -200,7 +201,7 @@ fn join(
     client: &ClientConfig,
     group: &str,
 ) -> Result<Member, ServeError> {
-    let (membership, turns) = Membership::join(client, group)
+    let (membership, turns) = Membership::join(client, group, hub.commons.lease.clone())
         .map_err(|error| ServeError::Config(format!("the group `{group}`: {error}")))?;
     let keeper = tokio::spawn(keep(hub.clone(), cluster.clone(), turns));
     Ok(Member { membership, keeper })
@@ -231,11 +232,12 @@ async fn serve(
     let admin =
         AdminServiceServer::new(Admin(hub.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<EventServiceServer<Events>>().await;
-    health
-        .set_serving::<DeliveryServiceServer<Deliveries>>()
-        .await;
-    health.set_serving::<AdminServiceServer<Admin>>().await;
+    health::tell(&health, true).await;
+    tokio::spawn(health::keep_telling(
+        health,
+        hub.commons.lease.clone(),
+        stop.clone(),
+    ));
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(musubi_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

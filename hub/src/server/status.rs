@@ -65,6 +65,18 @@ impl Failure {
         }
     }
 
+    /// Another instance does not say what it knows.
+    pub fn instance_silent(address: &str) -> Self {
+        let message = format!(
+            "the instance at {address} does not answer, and what it owns would be missing; ask \
+             again when another one has taken over, or name a municipality"
+        );
+        Self {
+            retry_ms: millis(NO_OWNER_RETRY),
+            ..Self::new(Code::Unavailable, "INSTANCE_SILENT", message)
+        }
+    }
+
     /// The same, naming a field.
     #[must_use]
     pub fn field(mut self, field: &str) -> Self {

@@ -22,6 +22,8 @@ pub struct Owner {
     pub epoch: u64,
     /// Its lease holds by the store's clock.
     pub holds: bool,
+    /// It is whoever asks: this opening of the store, not one before it at the same address.
+    pub is_self: bool,
 }
 
 /// Leases of municipalities. `DeliveryStore::own` takes one.
@@ -33,6 +35,8 @@ pub trait Owners: Send + Sync + std::fmt::Debug {
     /// Gives one back: another instance may own it at once. One that is owned no more stays as it
     /// is.
     async fn release(&self, m: &Municipality) -> Result<(), StoreError>;
+    /// Addresses of all other instances whose lease holds, in order.
+    async fn others(&self) -> Result<Vec<String>, StoreError>;
     /// Who owns one; `None` when nobody ever did, or it was given back.
     async fn owner_of(&self, m: &Municipality) -> Result<Option<Owner>, StoreError>;
 }

@@ -176,7 +176,12 @@ impl Way {
 
     /// Takes in what the last attempt said.
     pub(crate) fn failed(&mut self, error: &HubError) {
-        let away = matches!(error, HubError::Connect { .. } | HubError::Ended);
+        let away = match error {
+            HubError::Connect { .. } | HubError::Ended => true,
+            // It lives, and can do nothing now: another one may.
+            HubError::Status { code, .. } => *code == Code::Unavailable,
+            _ => false,
+        };
         let owner = match error {
             HubError::Status { owner, .. } => owner.clone(),
             _ => None,
@@ -305,6 +310,13 @@ mod tests {
         assert_eq!(way.access().endpoint, "http://a:1");
         way.failed(&HubError::Fenced { epoch: 2 });
         assert_eq!(way.access().endpoint, "http://a:1", "it is not away");
+    }
+
+    #[test]
+    fn an_instance_that_lives_and_can_do_nothing_gives_way_too() {
+        let mut way = way("http://a:1, http://b:2");
+        way.failed(&not_owner(None));
+        assert_eq!(way.access().endpoint, "http://b:2");
     }
 
     #[test]

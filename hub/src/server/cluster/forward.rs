@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use prost::Message;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Status};
 use tower_layer::Layer;
 
@@ -87,6 +88,16 @@ where
 fn is_for_owner(request: &http::Request<Body>) -> bool {
     let path = request.uri().path();
     path.starts_with("/musubi.hub.v1.") && path != "/musubi.hub.v1.DeliveryService/Attach"
+}
+
+/// Says so of a request to another instance.
+pub(crate) fn mark_passed_on(metadata: &mut MetadataMap) {
+    metadata.insert(PASSED_ON, MetadataValue::from_static("1"));
+}
+
+/// An instance asks for what this one knows, not for what all know.
+pub(crate) fn was_passed_on(metadata: &MetadataMap) -> bool {
+    metadata.contains_key(PASSED_ON)
 }
 
 enum Passed {
@@ -224,6 +235,7 @@ async fn whose_now(
     m: &Municipality,
     parts: &http::request::Parts,
 ) -> Result<Option<Whose>, Failure> {
+    hub.must_have_its_store(m)?;
     if hub.open_town(m).await.is_some() {
         return Ok(Some(Whose::Ours));
     }
@@ -237,7 +249,7 @@ async fn whose_now(
 }
 
 fn caller(hub: &Hub, parts: &http::request::Parts) -> Result<Caller, Failure> {
-    let metadata = tonic::metadata::MetadataMap::from_headers(parts.headers.clone());
+    let metadata = MetadataMap::from_headers(parts.headers.clone());
     let request = Request::from_parts(metadata, tonic::Extensions::default(), ());
     hub.tokens.caller(&request)
 }

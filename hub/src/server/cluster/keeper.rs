@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Cluster, trusted};
 use crate::event::Municipality;
-use crate::limits::{OPEN_AGAIN, OWNER_LOOK, OWNER_RENEW, TOWNS_OPENING};
+use crate::limits::{OPEN_AGAIN_BASE, OPEN_AGAIN_MAX, OWNER_LOOK, OWNER_RENEW, TOWNS_OPENING};
 use crate::server::hub::Hub;
 use crate::server::opening::OpenTownError;
 use crate::server::status::Failure;
@@ -163,6 +163,13 @@ impl Leases {
     }
 }
 
+/// How long to wait after so many failed attempts in a row: what passes costs little, what stays
+/// does not busy anybody.
+fn open_again(failed: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(failed.saturating_sub(1));
+    OPEN_AGAIN_BASE.saturating_mul(doubled).min(OPEN_AGAIN_MAX)
+}
+
 /// One municipality, from being given to being given back.
 struct One {
     hub: Arc<Hub>,
@@ -176,10 +183,12 @@ struct One {
 impl One {
     async fn keep(self) {
         let mut told = String::new();
+        let mut failed = 0;
         while !self.give_back.is_cancelled() {
             let wait = match self.open().await {
                 Ok(town) => {
                     told.clear();
+                    failed = 0;
                     tracing::info!(
                         municipality = self.m.as_str(),
                         epoch = town.shared().owner_epoch,
@@ -208,7 +217,8 @@ impl One {
                         );
                         told = failure.message;
                     }
-                    OPEN_AGAIN
+                    failed += 1;
+                    open_again(failed)
                 }
             };
             self.pause(wait).await;
@@ -269,5 +279,17 @@ impl One {
             let municipality = self.m.as_str();
             tracing::warn!(error, municipality, "the lease was not given back yet");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_opened_is_tried_again_soon_and_then_more_and_more_seldom() {
+        let waits: Vec<u128> = (1..=6).map(|n| open_again(n).as_millis()).collect();
+        assert_eq!(waits, [250, 500, 1_000, 2_000, 4_000, 5_000]);
+        assert_eq!(open_again(u32::MAX), OPEN_AGAIN_MAX);
     }
 }

@@ -24,9 +24,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::keeper::Turn;
 use crate::event::Municipality;
 use crate::limits::{
-    MEMBER_HEARTBEAT, MEMBER_LOST_KEPT, MEMBER_SESSION, NEW_TOPICS_LOOK, TOWN_CLOSE_MAX,
+    MEMBER_HEARTBEAT, MEMBER_LOST_KEPT, MEMBER_SESSION, MEMBER_WITHOUT_STORE, NEW_TOPICS_LOOK,
+    TOWN_CLOSE_MAX,
 };
 use crate::log::kafka::client::Quiet;
+use crate::server::lease::Lease;
 
 /// Topics of which each stands for a municipality: its live stream.
 const TOPICS: &str = r"^musubi\.[0-9]{6}\.live$";
@@ -45,6 +47,8 @@ pub struct Membership {
 /// Tells the keeper what the group decided, from the thread that polls.
 struct Told {
     turns: mpsc::Sender<Turn>,
+    /// It leaves by itself: nobody waits for what it gives back.
+    leaving: AtomicBool,
     /// What this member lost because the group did not hear of it, and since when.
     lost: Mutex<Option<(Instant, Vec<Municipality>)>>,
 }
@@ -72,6 +76,9 @@ impl ConsumerContext for Told {
         let Rebalance::Revoke(list) = rebalance else {
             return;
         };
+        if self.leaving.load(Ordering::Relaxed) {
+            return;
+        }
         if consumer.assignment_lost() {
             // Brokers that are away for a moment are no reason to stop a town: its lease says how
             // long it may go on, and nobody else can take it until it is given back.
@@ -110,6 +117,7 @@ impl Told {
     fn new(turns: mpsc::Sender<Turn>) -> Self {
         Self {
             turns,
+            leaving: AtomicBool::new(false),
             lost: Mutex::default(),
         }
     }
@@ -167,6 +175,7 @@ impl Membership {
     pub fn join(
         client: &ClientConfig,
         group: &str,
+        lease: Lease,
     ) -> Result<(Self, mpsc::Receiver<Turn>), KafkaError> {
         let (turns, receiver) = mpsc::channel(TURNS);
         let millis = |time: Duration| time.as_millis().to_string();
@@ -191,7 +200,7 @@ impl Membership {
         let left = leave.clone();
         let thread = std::thread::Builder::new()
             .name("membership".to_owned())
-            .spawn(move || poll(&consumer, &left))
+            .spawn(move || poll(&consumer, &left, &lease))
             .map_err(|_| KafkaError::ClientCreation("no thread for the membership".to_owned()))?;
         let membership = Self {
             leave,
@@ -215,9 +224,24 @@ impl Membership {
     }
 }
 
-fn poll(consumer: &BaseConsumer<Told>, leave: &AtomicBool) {
+fn poll(consumer: &BaseConsumer<Told>, leave: &AtomicBool, lease: &Lease) {
     let mut told = String::new();
+    let mut aside = false;
     while !leave.load(Ordering::Relaxed) {
+        if aside {
+            if lease.is_lost() {
+                std::thread::sleep(POLL);
+                continue;
+            }
+            aside = consumer.subscribe(&[TOPICS]).is_err();
+        } else if lease
+            .lost_for()
+            .is_some_and(|lost| lost >= MEMBER_WITHOUT_STORE)
+        {
+            step_aside(consumer);
+            aside = true;
+            continue;
+        }
         consumer.context().give_back_lost();
         match consumer.poll(POLL) {
             None => {}
@@ -228,6 +252,30 @@ fn poll(consumer: &BaseConsumer<Told>, leave: &AtomicBool) {
     }
     // Runs the callback that gives everything back, and says goodbye to the group.
     unsubscribe(consumer);
+}
+
+/// Leaves the group while the store does not answer here: others may own what this one cannot. They
+/// need not wait for it: its lease is over.
+fn step_aside(consumer: &BaseConsumer<Told>) {
+    tracing::warn!("the store does not answer; the group gives the municipalities to others");
+    let told = consumer.context();
+    let mut towns = told.lost().take().map_or_else(Vec::new, |(_, towns)| towns);
+    if let Ok(assigned) = consumer.assignment() {
+        towns.extend(towns_in(&assigned));
+    }
+    told.leaving.store(true, Ordering::Relaxed);
+    consumer.unsubscribe();
+    // What is assigned goes with a turn of polling.
+    let since = Instant::now();
+    while since.elapsed() < MEMBER_SESSION
+        && consumer.assignment().is_ok_and(|list| list.count() > 0)
+    {
+        if let Some(Err(error)) = consumer.poll(POLL) {
+            tracing::debug!(%error, "leaving the group");
+        }
+    }
+    told.leaving.store(false, Ordering::Relaxed);
+    told.taken(towns);
 }
 
 fn unsubscribe(consumer: &BaseConsumer<Told>) {

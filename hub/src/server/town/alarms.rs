@@ -128,13 +128,8 @@ impl Town {
 }
 
 /// Place of a municipality's alarm among those of all.
-pub(crate) fn place(m: &Municipality, alarm: &Alarm) -> String {
-    let Name {
-        kind,
-        subscription,
-        source,
-    } = &alarm.name;
-    format!("{m}|{:04}|{subscription}|{source}", *kind as i32)
+pub(crate) fn place(m: &Municipality, kind: i32, subscription: &str, source: &str) -> String {
+    format!("{m}|{kind:04}|{subscription}|{source}")
 }
 
 fn row_of(alarm: &Alarm) -> StandingRow {

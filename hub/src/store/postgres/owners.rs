@@ -160,7 +160,7 @@ impl PgStore {
 
     async fn give_back(&self, code: &str, epoch: i64) -> Result<(), StoreError> {
         retried!(self, "giving a municipality back", async {
-            let mut session = self.begin().await?;
+            let mut session = self.begin_kept().await?;
             session
                 .query("UPDATE owners SET holder = NULL WHERE municipality = $1 AND epoch = $2")
                 .bind(code)
@@ -253,16 +253,34 @@ impl Owners for PgStore {
         self.give_back(m.as_str(), epoch.cast_signed()).await
     }
 
+    async fn others(&self) -> Result<Vec<String>, StoreError> {
+        retried!(self, "asking for the other instances", async {
+            let mut session = self.read().await?;
+            let addresses = session
+                .scalar(
+                    "SELECT DISTINCT address FROM holders WHERE id <> $1 AND address <> ''
+                       AND address <> $2 AND lease_until > clock_timestamp() ORDER BY address",
+                )
+                .bind(&self.owned.holder)
+                .bind(self.owned.address())
+                .fetch_all(&mut *session)
+                .await?;
+            session.end().await?;
+            Ok::<_, Trouble>(addresses)
+        })
+    }
+
     async fn owner_of(&self, m: &Municipality) -> Result<Option<Owner>, StoreError> {
         retried!(self, "asking for an owner", async {
             let mut session = self.read().await?;
             let row = session
                 .query(
-                    "SELECT h.address, o.epoch, h.lease_until > clock_timestamp()
+                    "SELECT h.address, o.epoch, h.lease_until > clock_timestamp(), h.id = $2
                      FROM owners o JOIN holders h ON h.id = o.holder
                      WHERE o.municipality = $1 AND h.address <> ''",
                 )
                 .bind(m.as_str())
+                .bind(&self.owned.holder)
                 .fetch_optional(&mut *session)
                 .await?;
             session.end().await?;
@@ -270,6 +288,7 @@ impl Owners for PgStore {
                 address: row.get(0),
                 epoch: row.get::<i64, _>(1).cast_unsigned(),
                 holds: row.get(2),
+                is_self: row.get(3),
             }))
         })
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use sqlx::Row;
 
 use super::PgStore;
-use super::session::{Trouble, retried};
+use super::session::{Session, Trouble, retried};
 use crate::event::{Municipality, Position, Stream};
 use crate::limits::RETENTION_BATCH;
 use crate::store::StoreError;
@@ -88,6 +88,10 @@ impl RetentionStore for PgStore {
         let forgotten = retried!(self, "forgetting old outcomes", async {
             // A power cut may take it back: the next pass forgets it again.
             let mut session = self.begin().await?;
+            if !alone(&mut session).await? {
+                session.end().await?;
+                return Ok(Forgotten::default());
+            }
             let row = session
                 .query(FORGET)
                 .bind(after.cast_signed())
@@ -112,6 +116,10 @@ impl RetentionStore for PgStore {
     async fn forget_held(&self, before_ms: i64) -> Result<u64, StoreError> {
         retried!(self, "forgetting closed held units", async {
             let mut session = self.begin().await?;
+            if !alone(&mut session).await? {
+                session.end().await?;
+                return Ok(0);
+            }
             let forgotten = session
                 .query(FORGET_HELD)
                 .bind(before_ms)
@@ -122,6 +130,15 @@ impl RetentionStore for PgStore {
             Ok::<_, Trouble>(forgotten.rows_affected())
         })
     }
+}
+
+/// Every instance sweeps; one at a time is enough. True for the one that may, until its commit.
+async fn alone(session: &mut Session<'_>) -> Result<bool, sqlx::Error> {
+    let turn: Option<i32> = session
+        .scalar("SELECT 1 FROM meta FOR UPDATE SKIP LOCKED")
+        .fetch_optional(&mut **session)
+        .await?;
+    Ok(turn.is_some())
 }
 
 impl PgStore {

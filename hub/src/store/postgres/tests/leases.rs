@@ -29,6 +29,9 @@ async fn a_lease_is_waited_out_and_one_that_is_given_back_is_free_at_once() {
         (owner.address.as_str(), owner.epoch, owner.holds),
         ("a:1", 1, true)
     );
+    assert!(!owner.is_self);
+    assert!(first.owner_of(&m).await.unwrap().unwrap().is_self);
+    assert_eq!(first.others().await.unwrap(), ["b:1"]);
     let leased = second.own_town(&m).await.unwrap_err();
     assert!(
         matches!(&leased, StoreError::Leased { holder, .. } if holder == "a:1"),
@@ -48,6 +51,7 @@ async fn a_lease_is_waited_out_and_one_that_is_given_back_is_free_at_once() {
 
     // The same address, started again, is another instance: its predecessor may still run.
     let again = instance(&url, "a:1", LONG).await;
+    assert!(!again.owner_of(&other).await.unwrap().unwrap().is_self);
     again.own_town(&other).await.unwrap_err();
     assert_eq!(
         first.own_town(&other).await.unwrap(),
@@ -82,6 +86,27 @@ async fn a_lease_that_is_over_is_taken_and_its_holder_learns_it() {
     fenced(first.heard(&town(), &[]).await);
     first.heard(&other_town(), &[]).await.unwrap();
     assert_eq!(first.renew().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn leases_are_prolonged_however_much_the_store_has_to_do() {
+    let server = Postgres::start().unwrap();
+    let url = server.create_database("store").unwrap();
+    let identity = Identity {
+        address: "a:1".to_owned(),
+        lease: LONG,
+    };
+    let config = PgConfig {
+        connections: 1,
+        identity: Some(identity),
+        ..PgConfig::new(&url)
+    };
+    let store = PgStore::open(config).await.unwrap();
+    store.own_town(&town()).await.unwrap();
+    let busy = store.write(&town()).await.unwrap();
+    let renewed = tokio::time::timeout(Duration::from_secs(2), store.renew()).await;
+    assert_eq!(renewed.expect("no connection was free").unwrap(), []);
+    busy.end().await.unwrap();
 }
 
 #[tokio::test]
