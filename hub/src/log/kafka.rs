@@ -4,7 +4,6 @@
 //! Read next: `log/kafka/settle.rs`, `log/kafka/view.rs`, `docs/specs/log.md`.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,13 +20,15 @@ use super::{
 };
 use crate::clock::now_ms;
 use crate::event::{Municipality, Position, Stream};
-use crate::limits::{KAFKA_APPEND_TIMEOUT, KAFKA_RECENT_BYTES, KAFKA_SET_ASIDE_MAX};
+use crate::limits::{KAFKA_APPEND_TIMEOUT, KAFKA_RECENT_BYTES};
 
+mod append;
 pub(crate) mod client;
 mod concerns;
 pub mod look;
 mod moved;
 mod readers;
+mod reading;
 mod recent;
 mod sender;
 mod settle;
@@ -38,13 +39,12 @@ mod view;
 mod weakness;
 mod wire;
 
-use readers::{Readers, Stretch, Unread};
+use readers::Readers;
 use recent::Recent;
-use sender::{Sender, Unsent};
+use sender::Sender;
 use topics::Topics;
-use view::{End, Judge, Place, View};
+use view::{Place, View};
 pub use weakness::Weakness;
-use wire::{Seen, Stored};
 
 /// Which brokers, and how the topics are made.
 #[derive(Clone)]
@@ -301,337 +301,6 @@ impl KafkaLog {
             Some(view) => Ok(view),
             None if epoch == 0 => Err(LogError::NotOwned(place.municipality.clone())),
             None => self.settle_slot(slot, place, epoch).await,
-        }
-    }
-
-    async fn write(
-        &self,
-        place: &Place,
-        batch: Vec<NewRecord>,
-        at_s: impl Fn(usize) -> i64 + Send,
-    ) -> Result<Vec<Position>, AppendError> {
-        let m = &place.municipality;
-        let not_written = |source: Box<dyn std::error::Error + Send + Sync>| {
-            AppendError::NotWritten(m.clone(), source)
-        };
-        let slot = self.slot(place);
-        let _turn = slot.turn.lock().await;
-        let view = self.view_in_turn(&slot, place).await;
-        let view = view.map_err(|source| not_written(source.into()))?;
-        let sizes: Vec<u64> = batch
-            .iter()
-            .map(|new| new.sealed.bytes.len() as u64)
-            .collect();
-        let marks = view.marks(&sizes, at_s);
-        let kept: Vec<_> = batch
-            .iter()
-            .map(|new| (new.kind, new.key.clone(), new.sealed.clone()))
-            .collect();
-        let outgoing = batch
-            .into_iter()
-            .zip(&marks)
-            .map(|(new, marks)| wire::data(m, place.stream, marks, new))
-            .collect();
-        // Whatever ends this early, also a caller that is gone: the tail is settled first.
-        slot.lock().view = None;
-        let sent = self.sender.send(&self.topic(place), outgoing).await;
-        let offsets = sent.map_err(|error| match error {
-            Unsent::NotTaken(_) | Unsent::Refused(_) => not_written(error.into()),
-            Unsent::Unknown(_) | Unsent::NoAnswer => {
-                AppendError::OutcomeUnknown(m.clone(), error.into())
-            }
-        })?;
-        musubi_proto::crash::point("publish.written");
-        let positions: Vec<Position> = offsets.into_iter().map(wire::position).collect();
-        self.must_be_mine(&slot, place, &view, &positions).await?;
-        let stored = kept.into_iter().zip(marks).zip(&positions);
-        let stored: Vec<Stored> = stored
-            .map(|(((kind, key, sealed), marks), &position)| Stored {
-                record: Record {
-                    position,
-                    kind,
-                    key,
-                    sealed,
-                },
-                marks,
-            })
-            .collect();
-        self.appended(&slot, place, view, stored);
-        Ok(positions)
-    }
-
-    /// What stands where it was expected stands behind no fence of another owner. If somebody
-    /// wrote between, it must not have been one.
-    async fn must_be_mine(
-        &self,
-        slot: &Slot,
-        place: &Place,
-        view: &View,
-        positions: &[Position],
-    ) -> Result<(), AppendError> {
-        let (Some(first), Some(last)) = (positions.first(), positions.last()) else {
-            return Ok(());
-        };
-        if *first < view.expected {
-            let m = place.municipality.clone();
-            let replaced = place.replaced(self.topic(place), view.expected);
-            return Err(AppendError::OutcomeUnknown(m, replaced.into()));
-        }
-        if last.0 + 1 == view.expected.0 + positions.len() as u64 {
-            return Ok(());
-        }
-        let own = view.fence;
-        let take = move |later: &mut Option<u64>, _, seen| match seen {
-            Seen::Fence(id) if id > own => {
-                *later = Some(id.epoch);
-                ControlFlow::Break(())
-            }
-            _ => ControlFlow::Continue(()),
-        };
-        let scanned = self.scan(place, view.expected, last.after(), None, take);
-        let m = || place.municipality.clone();
-        match scanned.await {
-            Ok(None) => Ok(()),
-            Ok(Some(by)) => {
-                {
-                    let mut known = slot.lock();
-                    known.epoch = 0;
-                    known.readable = None;
-                }
-                let taken = LogError::TakenOver {
-                    municipality: m(),
-                    epoch: own.epoch,
-                    by,
-                };
-                Err(AppendError::NotWritten(m(), taken.into()))
-            }
-            Err(error) => Err(AppendError::OutcomeUnknown(m(), error.into())),
-        }
-    }
-
-    /// Forgets what stands before a place that the view tells.
-    async fn forget_before(
-        &self,
-        place: &Place,
-        up_to: impl Fn(&View) -> Position + Send,
-    ) -> Result<(), LogError> {
-        let slot = self.slot(place);
-        let _turn = slot.turn.lock().await;
-        let mut view = self.view_in_turn(&slot, place).await?;
-        let first = up_to(&view);
-        if first <= view.first {
-            return Ok(());
-        }
-        let topic = self.topic(place);
-        let trimmed = self.topics.trim(&topic, wire::offset(first));
-        trimmed.await.map_err(|e| place.failed("trimming", e))?;
-        musubi_proto::crash::point("trim.deleted");
-        view.first = first;
-        // A fence is read no more when the one behind it stands before the first record too.
-        let over = view.fences.partition_point(|fence| fence.position <= first);
-        let over = view.fences.drain(..over.saturating_sub(1));
-        let over: Vec<_> = over.collect();
-        let m = &place.municipality;
-        {
-            let mut known = slot.lock();
-            known.readable = Some(view.clone());
-            known.view = Some(view);
-        }
-        for fence in over {
-            let forgotten = self
-                .book
-                .forget_fence(m, place.stream, fence.epoch, fence.number);
-            forgotten
-                .await
-                .map_err(|e| place.failed("forgetting a fence of", e))?;
-        }
-        Ok(())
-    }
-
-    fn appended(&self, slot: &Slot, place: &Place, mut view: View, stored: Vec<Stored>) {
-        let Some(last) = stored.last() else { return };
-        let before = view.next();
-        view.end = End::behind(last);
-        view.expected = view.end.next;
-        view.batches += 1;
-        let next = view.next();
-        self.recent.push(place, before, stored);
-        let mut known = slot.lock();
-        known.readable = Some(view.clone());
-        known.view = Some(view);
-        drop(known);
-        self.tails.moved(&place.municipality, place.stream, next);
-    }
-
-    /// Everything between two positions, read from the brokers.
-    async fn scan<T: Send + 'static>(
-        &self,
-        place: &Place,
-        from: Position,
-        until: Position,
-        state: T,
-        take: impl FnMut(&mut T, Position, Seen) -> ControlFlow<()> + Send + 'static,
-    ) -> Result<T, LogError> {
-        let stretch = Stretch {
-            place: place.clone(),
-            topic: self.topic(place),
-            from: wire::offset(from),
-            until: wire::offset(until),
-        };
-        let read = self.readers.read(stretch, state, take).await;
-        read.map_err(|source| place.unread(from, source))
-    }
-
-    /// What counts between two positions, read from the brokers, at most so much; and the places
-    /// of what is not ours.
-    async fn stored(
-        &self,
-        place: &Place,
-        judge: Judge,
-        from: Position,
-        until: Position,
-        limit: ReadLimit,
-    ) -> Result<Reading, LogError> {
-        let reading = Reading {
-            judge,
-            bytes: 0,
-            found: Vec::new(),
-            foreign: Vec::new(),
-            damage: None,
-        };
-        let at = place.clone();
-        let take =
-            move |reading: &mut Reading, position, seen| reading.take(&at, position, seen, limit);
-        let mut reading = self.scan(place, from, until, reading, take).await?;
-        match reading.damage.take() {
-            // What stands before the damage is given out; the next read meets it.
-            Some(damage) if reading.found.is_empty() => Err(damage),
-            _ => Ok(reading),
-        }
-    }
-
-    async fn read_topic(
-        &self,
-        slot: &Slot,
-        place: &Place,
-        view: &View,
-        from: Position,
-        limit: ReadLimit,
-    ) -> Result<Vec<Stored>, LogError> {
-        let reading = self.stored(place, Judge::new(view), from, view.next(), limit);
-        let reading = reading.await?;
-        for (position, what) in reading.foreign {
-            self.set_one_aside(slot, place, position, what);
-        }
-        if reading.found.is_empty() {
-            return Err(place.gone(from));
-        }
-        Ok(reading.found)
-    }
-
-    /// Says each once.
-    fn set_one_aside(&self, slot: &Slot, place: &Place, position: Position, what: &'static str) {
-        let mut known = slot.lock();
-        if !known.set_aside.insert(position) {
-            return;
-        }
-        if known.set_aside.len() > KAFKA_SET_ASIDE_MAX {
-            known.set_aside.pop_first();
-        }
-        drop(known);
-        self.set_aside.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(
-            municipality = place.municipality.as_str(),
-            stream = place.stream.name(),
-            position = position.0,
-            what,
-            "a record in the topic is not ours and was set aside"
-        );
-    }
-}
-
-/// What a read of a topic has come to.
-struct Reading {
-    judge: Judge,
-    bytes: usize,
-    found: Vec<Stored>,
-    foreign: Vec<(Position, &'static str)>,
-    damage: Option<LogError>,
-}
-
-impl Reading {
-    fn take(
-        &mut self,
-        place: &Place,
-        position: Position,
-        seen: Seen,
-        limit: ReadLimit,
-    ) -> ControlFlow<()> {
-        match seen {
-            Seen::Fence(_) => {}
-            Seen::Foreign(what) => self.foreign.push((position, what)),
-            Seen::Data(stored) => match self.judge.counts(place, &stored) {
-                Err(damage) => {
-                    self.damage = Some(damage);
-                    return ControlFlow::Break(());
-                }
-                Ok(false) => {}
-                Ok(true) => {
-                    self.bytes += stored.record.sealed.bytes.len();
-                    self.found.push(*stored);
-                    // One more than the bytes allow: what was read is not read again.
-                    if self.found.len() >= limit.records || self.bytes >= limit.bytes {
-                        return ControlFlow::Break(());
-                    }
-                }
-            },
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-impl Place {
-    fn new(m: &Municipality, stream: Stream) -> Self {
-        Self {
-            municipality: m.clone(),
-            stream,
-        }
-    }
-
-    fn failed(
-        &self,
-        action: &'static str,
-        source: impl std::error::Error + Send + Sync + 'static,
-    ) -> LogError {
-        LogError::Backend {
-            action,
-            municipality: self.municipality.clone(),
-            source: source.into(),
-        }
-    }
-
-    /// Nobody trims but the owner, who knows: a record that is not there was lost.
-    fn unread(&self, position: Position, error: Unread) -> LogError {
-        match error {
-            Unread::Gone => self.gone(position),
-            other => self.failed("reading", other),
-        }
-    }
-
-    fn gone(&self, position: Position) -> LogError {
-        LogError::Damaged {
-            municipality: self.municipality.clone(),
-            stream: self.stream,
-            position,
-            what: "the record is gone",
-        }
-    }
-
-    fn replaced(&self, topic: String, position: Position) -> LogError {
-        LogError::ReplacedTopic {
-            municipality: self.municipality.clone(),
-            topic,
-            position,
         }
     }
 }
