@@ -317,6 +317,7 @@ impl Run<'_> {
         for table in &TABLES {
             say(&format!("the table {}", table.name));
             self.copy(&mut rows, table, &positions).await?;
+            self.store.learn(table.name).await?;
         }
         crash::point("migrate.copied");
         for table in &TABLES {

@@ -250,12 +250,15 @@ async fn record(mut receiver: Receiver, book: Arc<Mutex<Book>>) {
             },
             said = receiver.responses.next() => said,
         };
-        let Some(Ok(said)) = said else { return };
+        let said = match said {
+            Some(Ok(said)) => said,
+            ended => return eprintln!("the recorder's stream ended: {ended:?}"),
+        };
         let Some(Response::Delivery(delivery)) = said.response else {
             continue;
         };
-        if note(&delivery, &book).is_err() {
-            return;
+        if let Err(error) = note(&delivery, &book) {
+            return eprintln!("the recorder cannot go on: {error:#}");
         }
         let answered = receiver.answer(&delivery, Outcome::Applied).await;
         if answered.is_err() || receiver.allow(1).await.is_err() {

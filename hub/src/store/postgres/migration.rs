@@ -172,6 +172,24 @@ impl PgStore {
         })
     }
 
+    /// Lets the database learn how a table looks that was filled at once: with what it knew of the
+    /// empty one it would read all of it again and again, until it looks by itself.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn learn(&self, table: &str) -> Result<(), StoreError> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Backend {
+            action: "looking at a migrated table",
+            source,
+        };
+        let lost = |_| failed("the database cannot be reached".into());
+        let mut session = self.begin().await.map_err(lost)?;
+        let analyze = sqlx::raw_sql(AssertSqlSafe(format!("ANALYZE {table}")));
+        let analyzed = analyze.execute(&mut *session).await;
+        analyzed.map_err(|error| failed(error.into()))?;
+        session.end().await.map_err(lost)
+    }
+
     /// Gives every row of a table that belongs to one of the municipalities, as JSON.
     ///
     /// # Errors
