@@ -65,19 +65,17 @@ impl SqliteLog {
     pub async fn open(path: &Path) -> Result<Self, OpenError> {
         sqlite::check_wal(path)?;
         let writer = sqlite::open_writer(path, SCHEMA_VERSION, SCHEMA, &sqlite::IN_ORDER).await?;
-        let readers = sqlite::open_readers(path).await?;
-        Ok(Self {
-            path: path.to_owned(),
-            writer: Mutex::new(writer),
-            readers,
-            tails: Tails::default(),
-        })
+        Self::over(path, writer).await
     }
 
     /// Opens a file that is only read, and stays as it was found.
     pub(crate) async fn open_as_it_is(path: &Path) -> Result<Self, OpenError> {
         sqlite::check_wal(path)?;
         let writer = sqlite::open_as_it_is(path, SCHEMA_VERSION).await?;
+        Self::over(path, writer).await
+    }
+
+    async fn over(path: &Path, writer: SqliteConnection) -> Result<Self, OpenError> {
         let readers = sqlite::open_readers(path).await?;
         Ok(Self {
             path: path.to_owned(),

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sqlx::sqlite::SqlitePool;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::sync::Mutex;
 
 use self::writer::Writer;
@@ -52,6 +52,21 @@ impl SqliteStore {
         if let Some(file) = unchecked.take_if(small) {
             file.check().await?;
         }
+        Self::over(path, writer, unchecked).await
+    }
+
+    /// Opens a file that is only read, stays as it was found, and keeps its seal.
+    pub(crate) async fn open_as_it_is(path: &Path) -> Result<Self, OpenError> {
+        let writer = sqlite::open_as_it_is(path, SCHEMA_VERSION).await?;
+        let unchecked = seal::look(path).await?;
+        Self::over(path, writer, Some(unchecked)).await
+    }
+
+    async fn over(
+        path: &Path,
+        writer: SqliteConnection,
+        unchecked: Option<Unchecked>,
+    ) -> Result<Self, OpenError> {
         let readers = sqlite::open_readers(path).await?;
         Ok(Self {
             path: path.to_owned(),
@@ -60,21 +75,6 @@ impl SqliteStore {
             readers,
             checked: AtomicBool::new(unchecked.is_none()),
             unchecked: Mutex::new(unchecked),
-        })
-    }
-
-    /// Opens a file that is only read, stays as it was found, and keeps its seal.
-    pub(crate) async fn open_as_it_is(path: &Path) -> Result<Self, OpenError> {
-        let writer = sqlite::open_as_it_is(path, SCHEMA_VERSION).await?;
-        let unchecked = seal::look(path).await?;
-        let readers = sqlite::open_readers(path).await?;
-        Ok(Self {
-            path: path.to_owned(),
-            writer: Writer::new(path, writer),
-            deltas: Deltas::default(),
-            readers,
-            checked: AtomicBool::new(false),
-            unchecked: Mutex::new(Some(unchecked)),
         })
     }
 

@@ -12,7 +12,7 @@ use musubi_e2e::{Client, Hub, wait_until};
 use tokio::task::JoinHandle;
 
 use crate::load::{self, Published, Taker};
-use crate::proxy::{Link, Links, Passage, Proxy};
+use crate::proxy::{Link, Links, Proxy};
 
 /// System that receives.
 pub const SYSTEM: &str = "010";
@@ -245,24 +245,7 @@ pub async fn partitions(folder: &Path, seed: u64, length: Duration) -> Result<Ou
 /// Late, slow, in pieces, cut and reset, on both lines.
 pub async fn bad_lines(folder: &Path, seed: u64) -> Result<Outcome> {
     let mut lines = Lines::start(folder, seed).await?;
-    let late = Link {
-        latency: Duration::from_millis(200),
-        jitter: Duration::from_millis(150),
-        ..Link::default()
-    };
-    let slow = Link {
-        bytes_per_second: 8_000,
-        ..Link::default()
-    };
-    let sliced = Link {
-        slice_bytes: 1,
-        ..Link::default()
-    };
-    let cut = Link {
-        passage: Passage::Open,
-        cut_after_bytes: 60_000,
-        ..Link::default()
-    };
+    let [(_, late), (_, slow), (_, sliced), (_, cut)] = Link::bad();
     for line in [Line::Source, Line::Adapter] {
         for link in [late, slow, sliced] {
             lines.endure(line, Links::both(link), 8).await?;

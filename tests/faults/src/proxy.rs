@@ -52,6 +52,34 @@ pub struct Link {
 }
 
 impl Link {
+    /// The ways in which a line is bad without being down, each with its name.
+    #[must_use]
+    pub fn bad() -> [(&'static str, Self); 4] {
+        let late = Self {
+            latency: Duration::from_millis(200),
+            jitter: Duration::from_millis(150),
+            ..Self::default()
+        };
+        let slow = Self {
+            bytes_per_second: 8_000,
+            ..Self::default()
+        };
+        let sliced = Self {
+            slice_bytes: 1,
+            ..Self::default()
+        };
+        let cut = Self {
+            cut_after_bytes: 60_000,
+            ..Self::default()
+        };
+        [
+            ("late", late),
+            ("slow", slow),
+            ("sliced", sliced),
+            ("cut", cut),
+        ]
+    }
+
     /// Bytes wait.
     pub fn held() -> Self {
         Self::passage(Passage::Held)

@@ -117,31 +117,9 @@ async fn harmed_for(
 pub(super) async fn are_bad(stand: &mut Stand, ctx: &Ctx) -> Result<Harm> {
     let mut harm = Harm::default();
     let before = resident(stand)?;
-    let late = Link {
-        latency: Duration::from_millis(200),
-        jitter: Duration::from_millis(150),
-        ..Link::default()
-    };
-    let slow = Link {
-        bytes_per_second: 8_000,
-        ..Link::default()
-    };
-    let sliced = Link {
-        slice_bytes: 1,
-        ..Link::default()
-    };
-    let cut = Link {
-        cut_after_bytes: 60_000,
-        ..Link::default()
-    };
     for _ in 0..ctx.count {
         for turn in 0..LINES {
-            for (name, link) in [
-                ("late", late),
-                ("slow", slow),
-                ("sliced", sliced),
-                ("cut", cut),
-            ] {
+            for (name, link) in Link::bad() {
                 let line = line(stand, turn).await?;
                 stand.lines()?.set(line, Links::both(link))?;
                 let source = stand.scene.source();
